@@ -1,0 +1,413 @@
+/* zamba.h — run the Zamba family of hybrid language models (Zamba-7B-v1, Zamba2) from C.
+ *
+ * The only public header of libzamba. Two main handles: `zamba_model` (immutable once open, shared by threads) and
+ * `zamba_sequence` (one timeline: SSM, conv and KV state together). A hybrid sequence cannot be rewound by cutting a
+ * KV cache: its state is forked, saved and restored as one whole.
+ *
+ * Conventions
+ *   Status   every call that can fail returns a zamba_status and fills an optional, caller-owned zamba_error.
+ *   Options  are structs whose first field is `size`; fill them with zamba_*_defaults(), then change what you need.
+ *   Memory   what a call allocates for the caller is released with zamba_free(); handles with their own _close().
+ *   Text     is UTF-8 with an explicit length and may hold NUL bytes; returned text also ends with one.
+ *   The library never exits, aborts or prints; it has one log callback.
+ */
+#ifndef ZAMBA_H
+#define ZAMBA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define ZAMBA_API
+#else
+#define ZAMBA_API __attribute__((visibility("default")))
+#endif
+
+#define ZAMBA_VERSION_MAJOR 0
+#define ZAMBA_VERSION_MINOR 1
+#define ZAMBA_VERSION_PATCH 0
+
+/* ---- Status, errors, log -------------------------------------------------------------------------------------- */
+
+#define ZAMBA_STATUS_LIST(X)                                                                                           \
+    X(OK, 0, "success")                                                                                                \
+    X(E_ARG, 1, "an argument is wrong")                                                                                \
+    X(E_MEMORY, 2, "out of memory")                                                                                    \
+    X(E_IO, 3, "a file could not be read or written")                                                                  \
+    X(E_FORMAT, 4, "a file is damaged or not what it should be")                                                       \
+    X(E_UNSUPPORTED, 5, "valid, but not supported")                                                                    \
+    X(E_MISMATCH, 6, "two things do not belong together")                                                              \
+    X(E_CONTEXT, 7, "no room left in the context")                                                                     \
+    X(E_CANCELLED, 8, "stopped by the caller")                                                                         \
+    X(E_NOT_FOUND, 9, "not found")
+
+typedef enum zamba_status {
+#define ZAMBA_STATUS_ENUM(name, value, text) ZAMBA_##name = value,
+    ZAMBA_STATUS_LIST(ZAMBA_STATUS_ENUM)
+#undef ZAMBA_STATUS_ENUM
+} zamba_status;
+
+/** What went wrong, in words: the thing, what was found, what was wanted, the likely cure. Caller-owned. */
+typedef struct zamba_error {
+    zamba_status code;
+    char message[512];
+} zamba_error;
+
+/** Library version as "major.minor.patch"; a static string. */
+ZAMBA_API const char *zamba_version(void);
+
+/** Name of a status ("E_FORMAT"), or "?" for a number that is none; a static string. */
+ZAMBA_API const char *zamba_status_name(zamba_status status);
+
+typedef enum zamba_log_level { ZAMBA_LOG_DEBUG, ZAMBA_LOG_INFO, ZAMBA_LOG_WARN } zamba_log_level;
+typedef void (*zamba_log_fn)(void *user, zamba_log_level level, const char *message);
+
+/** Where messages go (NULL, the default: nowhere). Set it before other calls; it may be called from any thread. */
+ZAMBA_API void zamba_log_set(zamba_log_fn fn, void *user);
+
+/** Release what a call returned to the caller (text, ids, saved states). NULL is fine. */
+ZAMBA_API void zamba_free(void *ptr);
+
+/* ---- Model ---------------------------------------------------------------------------------------------------- */
+
+typedef struct zamba_model zamba_model;
+typedef struct zamba_tokenizer zamba_tokenizer;
+typedef struct zamba_chat zamba_chat;
+
+/** Lower limit of dt in the Mamba-2 mixer; implementations disagree, so it is one named option, the same in prefill
+ *  and decode. AUTO: the config's time_step_limit where it has one, else none (as the published models were trained).
+ *  NONE: no floor. CONFIG: time_step_min, as transformers' whole-sequence pass does. */
+typedef enum zamba_dt_floor { ZAMBA_DT_FLOOR_AUTO, ZAMBA_DT_FLOOR_NONE, ZAMBA_DT_FLOOR_CONFIG } zamba_dt_floor;
+
+typedef struct zamba_model_options {
+    size_t size;             /* sizeof this struct                                                          */
+    int32_t n_threads;       /* worker threads, the caller included; 0: the cores this process may use      */
+    zamba_dt_floor dt_floor; /* see above                                                                   */
+    int32_t n_batch;         /* most rows (tokens of all sequences) computed together; 0: 256               */
+    int32_t no_tokenizer;    /* nonzero: do not look for tokenizer files                                    */
+} zamba_model_options;
+
+ZAMBA_API zamba_model_options zamba_model_defaults(void);
+
+/** Open a Hugging Face checkpoint folder (config.json, *.safetensors, tokenizer.json, chat template).
+ *  Memory   weights are mapped, not read; norms, biases and other vectors are copied to f32.
+ *  Threads  starts the model's worker pool. The model may then be used from any thread.
+ *  Errors   E_IO, E_FORMAT, E_UNSUPPORTED (pickle files, other architectures), E_MISMATCH (tied copies that differ). */
+ZAMBA_API zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_model_options *options,
+                                        zamba_error *err);
+
+/** Close a model. Every sequence of it must have been closed before. NULL is fine. */
+ZAMBA_API void zamba_model_close(zamba_model *m);
+
+/** The tokenizer (NULL if the folder has none) and the chat template runner (NULL without tokenizer); the model's. */
+ZAMBA_API const zamba_tokenizer *zamba_model_tokenizer(const zamba_model *m);
+ZAMBA_API const zamba_chat *zamba_model_chat(const zamba_model *m);
+
+/** What a model is; strings live as long as the model. */
+typedef struct zamba_model_info {
+    size_t size;
+    const char *path;
+    const char *family;        /* "zamba" or "zamba2"                                                              */
+    const char *dialect;       /* who wrote config.json: "zyphra-2024", "transformers-4", "transformers-5"         */
+    const char *dtype;         /* dtype of most weight bytes: "F32", "F16", "BF16"                                 */
+    const char *kernels;       /* the kernel set in use: "ref", "generic", "avx2", "avx512", "neon"                */
+    const char *rope_note;     /* how theta was come by, in words; "" without rope                                 */
+    const char *dt_floor_note; /* which floor is used and why, in words                                            */
+    int32_t n_layers, n_hybrid, n_blocks, hidden_size, vocab_size, max_positions, n_threads;
+    int32_t n_heads, n_kv_heads, head_dim, ffn_size, adapter_rank;
+    int32_t mamba_heads, mamba_head_dim, mamba_state, mamba_groups, mamba_conv, mamba_inner, mamba_dt_rank;
+    int32_t bos_id, eos_id, pad_id; /* -1: none                                                                    */
+    int32_t tied_head, use_rope;
+    double rope_theta, dt_min, dt_max, norm_eps;
+    uint64_t n_params;        /* every tensor once                                                                  */
+    uint64_t n_params_used;   /* multiplied by how often a token uses it                                            */
+    uint64_t weight_bytes;    /* bytes of all tensors, as stored                                                    */
+    uint64_t bytes_per_token; /* weight bytes that one decoded token reads                                          */
+    uint64_t fingerprint;     /* identifies the model to saved states                                               */
+} zamba_model_info;
+
+/** Fill `info` (its size field must be set). */
+ZAMBA_API zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, zamba_error *err);
+
+/** One row of the layer plan. */
+typedef struct zamba_layer_info {
+    size_t size;
+    const char *mixer; /* "mamba1" or "mamba2"                                                              */
+    int32_t shared;    /* shared attention+MLP block that runs before the mixer, or -1                      */
+    int32_t use;       /* n-th use of a shared block: picks adapters, output linear, KV slot; or -1         */
+    uint64_t n_params; /* parameters of this row alone (shared blocks not counted)                          */
+} zamba_layer_info;
+
+ZAMBA_API zamba_status zamba_model_layer(const zamba_model *m, int32_t layer, zamba_layer_info *info, zamba_error *err);
+
+/** One entry of the tensor list. */
+typedef struct zamba_tensor_info {
+    size_t size;
+    const char *name; /* as in the checkpoint                                                              */
+    const char *part; /* "embedding", "mamba", "shared", "adapter", "linear", "norm", "head"               */
+    const char *dtype;
+    const char *file;
+    int32_t n_dims, layer, block; /* layer or block it belongs to, or -1                                     */
+    int64_t shape[4];
+    uint64_t bytes;
+    int32_t n_uses; /* how often one token uses it                                                       */
+    int32_t quantizable, decay;
+} zamba_tensor_info;
+
+ZAMBA_API size_t zamba_model_n_tensors(const zamba_model *m);
+ZAMBA_API zamba_status zamba_model_tensor(const zamba_model *m, size_t index, zamba_tensor_info *info,
+                                          zamba_error *err);
+
+/** Bytes that running takes: weights as mapped, f32 copies, fixed state of a sequence, KV per token. */
+typedef struct zamba_memory_info {
+    size_t size;
+    uint64_t weights, copies, state_per_sequence, kv_per_token, kv_page_tokens, workspace;
+} zamba_memory_info;
+
+ZAMBA_API zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, zamba_error *err);
+
+/* ---- Sequences: one timeline of state --------------------------------------------------------------------------- */
+
+typedef struct zamba_sequence zamba_sequence;
+
+/** Open an empty sequence that can grow to n_ctx tokens (0: the model's max_position_embeddings).
+ *  Memory   reserves the fixed state and a page table; KV pages are taken as the context grows.
+ *  Errors   E_ARG, E_MEMORY. The model must outlive the sequence. */
+ZAMBA_API zamba_status zamba_sequence_open(zamba_sequence **out, zamba_model *m, size_t n_ctx, zamba_error *err);
+ZAMBA_API void zamba_sequence_close(zamba_sequence *s);
+
+/** Back to the empty state; KV pages go back to the model's pool. */
+ZAMBA_API void zamba_sequence_reset(zamba_sequence *s);
+
+/** A second timeline that goes on from the same point: SSM and conv state are copied, full KV pages are shared. */
+ZAMBA_API zamba_status zamba_sequence_fork(zamba_sequence **out, const zamba_sequence *s, zamba_error *err);
+
+/** How many tokens were read, the limit, the ids themselves, and the bytes held now. */
+ZAMBA_API size_t zamba_sequence_length(const zamba_sequence *s);
+ZAMBA_API size_t zamba_sequence_capacity(const zamba_sequence *s);
+ZAMBA_API const int32_t *zamba_sequence_tokens(const zamba_sequence *s);
+ZAMBA_API uint64_t zamba_sequence_bytes(const zamba_sequence *s);
+
+/** Save the whole state to memory (released with zamba_free) or to a file (written beside, synced, renamed).
+ *  The format is versioned, bound to the model by its fingerprint, with a checksum for each section. */
+ZAMBA_API zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n_bytes, zamba_error *err);
+ZAMBA_API zamba_status zamba_sequence_save_file(const zamba_sequence *s, const char *path, zamba_error *err);
+
+/** Replace the state of `s` by a saved one. Validated whole first: on an error `s` is as it was.
+ *  Errors   E_FORMAT (damaged), E_MISMATCH (of another model), E_CONTEXT (longer than this sequence allows). */
+ZAMBA_API zamba_status zamba_sequence_load(zamba_sequence *s, const void *data, size_t n_bytes, zamba_error *err);
+ZAMBA_API zamba_status zamba_sequence_load_file(zamba_sequence *s, const char *path, zamba_error *err);
+
+/* ---- Forward pass ---------------------------------------------------------------------------------------------- */
+
+typedef enum zamba_logits { ZAMBA_LOGITS_NONE, ZAMBA_LOGITS_LAST, ZAMBA_LOGITS_ALL } zamba_logits;
+
+/** One sequence's share of a ragged batch. */
+typedef struct zamba_batch_item {
+    zamba_sequence *sequence;
+    const int32_t *tokens; /* [n_tokens], n_tokens >= 1                                                       */
+    size_t n_tokens;
+    zamba_logits want; /* which rows of logits to compute                                                 */
+    float *logits;     /* caller-owned f32 [1 or n_tokens, vocab_size], or NULL with ZAMBA_LOGITS_NONE     */
+} zamba_batch_item;
+
+/** Called with pieces of the residual stream: rows [first_row, first_row + n_rows) of `item`, f32 [n_rows, hidden].
+ *  layer -1: the embedding; 0 .. n_layers-1: after that layer; n_layers: after the final norm. */
+typedef void (*zamba_hidden_fn)(void *user, size_t item, int32_t layer, size_t first_row, size_t n_rows,
+                                const float *rows);
+
+typedef struct zamba_forward_options {
+    size_t size;
+    zamba_hidden_fn on_hidden; /* or NULL                                                                     */
+    void *user;
+} zamba_forward_options;
+
+/** Advance every sequence of a ragged batch by its own new tokens; prefill, decode and verification are this one call.
+ *  Shapes   items[n_items]; see zamba_batch_item. Sequences are never padded. A sequence stands in a batch once.
+ *  State    SSM, conv and KV of a sequence advance together; if an error is returned, nothing has moved.
+ *  Memory   takes KV pages from the model's pool; all else was reserved before, so a decode step allocates nothing.
+ *  Threads  one caller per batch; a sequence is in one batch at a time; batches of one model may run at the same time.
+ *  Errors   E_ARG: an id outside the vocabulary, an empty item. E_CONTEXT: no room for that many tokens. E_MEMORY.
+ *  Source   docs/MODEL.md "Forward"; tests/golden against transformers; reference/zamba_reference.py. */
+ZAMBA_API zamba_status zamba_forward(zamba_model *m, zamba_batch_item *items, size_t n_items,
+                                     const zamba_forward_options *options, zamba_error *err);
+
+/* ---- Sampling --------------------------------------------------------------------------------------------------- */
+
+typedef struct zamba_sampler zamba_sampler;
+
+typedef struct zamba_logit_bias {
+    int32_t id;
+    float bias;
+} zamba_logit_bias;
+
+/** Defaults are llama.cpp's where it has the option, except repeat_penalty 1 (off). */
+typedef struct zamba_sampler_options {
+    size_t size;
+    float temperature;       /* 0: greedy. Default 0.8                                                        */
+    int32_t top_k;           /* keep the k best; 0: all. Default 40                                           */
+    float top_p;             /* nucleus; 1: off. Default 0.95                                                 */
+    float min_p;             /* drop ids less likely than min_p times the best; 0: off. Default 0.05          */
+    float typical_p;         /* locally typical mass; 1: off. Default 1                                       */
+    float repeat_penalty;    /* divides positive, multiplies negative logits of seen ids; 1: off              */
+    float presence_penalty;  /* subtracted once from seen ids; 0: off                                         */
+    float frequency_penalty; /* subtracted for each time an id was seen; 0: off                               */
+    int32_t repeat_last_n;   /* how far back "seen" looks; 0: nowhere, -1: the whole context. Default 64      */
+    const zamba_logit_bias *logit_bias; /* copied; -INFINITY forbids an id                                    */
+    size_t n_logit_bias;
+    int32_t n_top; /* how many alternatives zamba_sample reports; 0: none                           */
+    uint64_t seed; /* same seed, same logits: same ids on every machine                             */
+} zamba_sampler_options;
+
+ZAMBA_API zamba_sampler_options zamba_sampler_defaults(void);
+
+typedef struct zamba_top {
+    int32_t id;
+    float logprob;
+} zamba_top;
+
+/** One sampled id. Log-probabilities are the model's own: before bias, penalties, temperature and cuts. */
+typedef struct zamba_sample {
+    int32_t id;
+    float logprob;
+    size_t n_top;
+    const zamba_top *top; /* best first; the sampler's, valid until its next call                             */
+} zamba_sample;
+
+ZAMBA_API zamba_status zamba_sampler_open(zamba_sampler **out, int32_t n_vocab, const zamba_sampler_options *options,
+                                          zamba_error *err);
+ZAMBA_API void zamba_sampler_close(zamba_sampler *s);
+/** A copy with the same options, history and random state. */
+ZAMBA_API zamba_status zamba_sampler_fork(zamba_sampler **out, const zamba_sampler *s, zamba_error *err);
+/** Note ids of the prompt as seen (for the penalties). Sampled ids are noted by zamba_sampler_next itself. */
+ZAMBA_API void zamba_sampler_accept(zamba_sampler *s, const int32_t *ids, size_t n_ids);
+/** Choose the next id from logits f32 [n_vocab]; the logits are not changed. NaN logits: E_ARG. Allocates nothing. */
+ZAMBA_API zamba_status zamba_sampler_next(zamba_sampler *s, const float *logits, zamba_sample *out, zamba_error *err);
+
+/* ---- Tokenizer -------------------------------------------------------------------------------------------------- */
+
+/** Open tokenizer.json (a folder that holds it, or the file); tokenizer_config.json beside it is read if present. */
+ZAMBA_API zamba_status zamba_tokenizer_open(zamba_tokenizer **out, const char *path, zamba_error *err);
+ZAMBA_API void zamba_tokenizer_close(zamba_tokenizer *t);
+
+#define ZAMBA_TOKENIZE_BOS          1 /* put the beginning-of-sequence id in front (where the tokenizer says so)     */
+#define ZAMBA_TOKENIZE_SPECIAL      2 /* strings of special tokens become their ids; without it they are letters     */
+#define ZAMBA_DETOKENIZE_SPECIAL    1 /* write special tokens out; without it they are skipped                     */
+#define ZAMBA_DETOKENIZE_KEEP_SPACE 2 /* keep the one leading space: the ids go on from earlier text            */
+
+/** Text to ids. *ids is released with zamba_free; an empty text gives *n_ids 0 (or the BOS alone). Invalid UTF-8: each
+ *  bad byte is encoded as its byte token, so that nothing is lost. Thread-safe. */
+ZAMBA_API zamba_status zamba_tokenize(const zamba_tokenizer *t, const char *text, size_t n_bytes, unsigned flags,
+                                      int32_t **ids, size_t *n_ids, zamba_error *err);
+/** Ids to text. *text is released with zamba_free. An id outside the vocabulary: E_ARG. */
+ZAMBA_API zamba_status zamba_detokenize(const zamba_tokenizer *t, const int32_t *ids, size_t n_ids, unsigned flags,
+                                        char **text, size_t *n_bytes, zamba_error *err);
+
+ZAMBA_API int32_t zamba_tokenizer_n_vocab(const zamba_tokenizer *t);
+ZAMBA_API int32_t zamba_tokenizer_bos(const zamba_tokenizer *t); /* -1: none                                    */
+ZAMBA_API int32_t zamba_tokenizer_eos(const zamba_tokenizer *t);
+ZAMBA_API int zamba_tokenizer_is_special(const zamba_tokenizer *t, int32_t id);
+/** The raw piece of an id ("\xe2\x96\x81the", "<0x0A>"), or NULL; the tokenizer's. */
+ZAMBA_API const char *zamba_tokenizer_piece(const zamba_tokenizer *t, int32_t id, size_t *n_bytes);
+
+/** Streaming detokenizer: whole UTF-8 characters at once, an unfinished character waits, a byte that cannot be part of
+ *  one becomes U+FFFD. Flags as zamba_detokenize. */
+typedef struct zamba_decoder zamba_decoder;
+ZAMBA_API zamba_status zamba_decoder_open(zamba_decoder **out, const zamba_tokenizer *t, unsigned flags,
+                                          zamba_error *err);
+ZAMBA_API void zamba_decoder_close(zamba_decoder *d);
+/** The text that is due after this id; the decoder's, valid until its next call. */
+ZAMBA_API zamba_status zamba_decoder_push(zamba_decoder *d, int32_t id, const char **text, size_t *n_bytes,
+                                          zamba_error *err);
+/** What still waits when the stream ends; afterwards the decoder is as new. */
+ZAMBA_API zamba_status zamba_decoder_finish(zamba_decoder *d, const char **text, size_t *n_bytes, zamba_error *err);
+
+/* ---- Chat templates --------------------------------------------------------------------------------------------- */
+
+typedef struct zamba_message {
+    const char *role;    /* "system", "user", "assistant", ...                                                */
+    const char *content; /* NUL-terminated                                                                    */
+} zamba_message;
+
+/** Open the chat template that belongs to a checkpoint folder: chat_template.jinja, else tokenizer_config.json's
+ *  chat_template, else the built-in form "<s>role\n text </s>\n". The tokenizer must outlive it. */
+ZAMBA_API zamba_status zamba_chat_open(zamba_chat **out, const char *folder, const zamba_tokenizer *t,
+                                       zamba_error *err);
+ZAMBA_API void zamba_chat_close(zamba_chat *c);
+/** Nonzero if the folder had a template of its own. */
+ZAMBA_API int zamba_chat_has_template(const zamba_chat *c);
+
+/** Render a conversation. Only text that comes from the template may become a special token: message text never does.
+ *  The JSON form takes {"messages": [...], "add_generation_prompt": bool, "tools": [...], any other template variable}.
+ *  text, ids: either may be NULL; released with zamba_free. Thread-safe.
+ *  Errors   E_UNSUPPORTED names the template construct and its line; E_ARG carries the template's raise_exception. */
+ZAMBA_API zamba_status zamba_chat_render_json(const zamba_chat *c, const char *json, size_t n_json, char **text,
+                                              size_t *n_text, int32_t **ids, size_t *n_ids, zamba_error *err);
+ZAMBA_API zamba_status zamba_chat_render(const zamba_chat *c, const zamba_message *messages, size_t n_messages,
+                                         int add_generation_prompt, char **text, size_t *n_text, int32_t **ids,
+                                         size_t *n_ids, zamba_error *err);
+
+/* ---- Generation: the loop that run, chat and most programs want -------------------------------------------------- */
+
+typedef enum zamba_stop {
+    ZAMBA_STOP_LENGTH,  /* max_tokens reached                    */
+    ZAMBA_STOP_EOS,     /* the model ended its text              */
+    ZAMBA_STOP_STRING,  /* one of the stop strings appeared      */
+    ZAMBA_STOP_CONTEXT, /* the sequence is full                  */
+    ZAMBA_STOP_CALLER   /* a callback returned nonzero           */
+} zamba_stop;
+
+typedef struct zamba_generated {
+    int32_t id;       /* the new id                                                                            */
+    const char *text; /* text that is due now (may be empty); never half a character, never part of a stop string */
+    size_t n_bytes;
+    float logprob;
+    size_t n_top;
+    const zamba_top *top;
+} zamba_generated;
+
+typedef struct zamba_generate_options {
+    size_t size;
+    const int32_t *prompt; /* ids to read first; may be empty only if the sequence is not                      */
+    size_t n_prompt;
+    int32_t max_tokens; /* -1: until something else stops it                                                */
+    const char *const *stop;
+    size_t n_stop;
+    int32_t ignore_eos; /* nonzero: an end-of-sequence id is never chosen                                   */
+    int32_t keep_space; /* nonzero: the text goes on from earlier text (see ZAMBA_DETOKENIZE_KEEP_SPACE)     */
+    int32_t n_batch;    /* prompt tokens read between two calls of on_prefill; 0: 256                        */
+    int (*on_prefill)(void *user, size_t done, size_t total); /* or NULL; nonzero stops                         */
+    int (*on_token)(void *user, const zamba_generated *g);    /* or NULL; nonzero stops                         */
+    void *user;
+} zamba_generate_options;
+
+ZAMBA_API zamba_generate_options zamba_generate_defaults(void);
+
+typedef struct zamba_generate_result {
+    size_t n_prompt, n_generated;
+    zamba_stop stop;
+    int32_t stop_index;         /* which stop string, or -1                                                      */
+    double prefill_s, decode_s; /* wall clock; decode_s counts from the first sampled id                         */
+} zamba_generate_result;
+
+/** Read the prompt, then sample until something stops it. The last id is chosen but not yet read by the sequence: it is
+ *  the first to feed when the text goes on. Cancelled in prefill: the sequence holds what was read. */
+ZAMBA_API zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_sampler *sampler,
+                                      const zamba_generate_options *options, zamba_generate_result *result,
+                                      zamba_error *err);
+
+/* ---- Measuring the machine -------------------------------------------------------------------------------------- */
+
+/** Read bandwidth of `n_bytes` of fresh memory by a plain loop on n_threads threads, bytes per second: best of repeats.
+ */
+ZAMBA_API zamba_status zamba_probe_read(size_t n_bytes, int32_t n_threads, int32_t repeats, double *bytes_per_second,
+                                        zamba_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

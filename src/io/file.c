@@ -1,0 +1,192 @@
+/* file.c — mapping, reading and replacing files; the only place that opens files for the library. */
+#define _POSIX_C_SOURCE 200809L
+#include "io/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Open a regular file and learn its size. O_NONBLOCK: a FIFO in place of a file must not hang us. */
+static zamba_status open_regular(int *fd, size_t *size, const char *path, zamba_error *err)
+{
+    struct stat sb;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0)
+        return zb_fail(err, errno == ENOENT ? ZAMBA_E_NOT_FOUND : ZAMBA_E_IO, "%s: cannot open: %s", path,
+                       strerror(errno));
+    zamba_status st = ZAMBA_OK;
+    if (fstat(*fd, &sb) != 0)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot stat: %s", path, strerror(errno));
+    else if (!S_ISREG(sb.st_mode))
+        st = zb_fail(err, ZAMBA_E_IO, "%s: %s, wanted a regular file", path,
+                     S_ISDIR(sb.st_mode) ? "a folder" : "a device, pipe or socket");
+    else
+        *size = (size_t)sb.st_size;
+    if (st != ZAMBA_OK)
+        close(*fd);
+    return st;
+}
+
+zamba_status zb_file_map(zb_file *f, const char *path, zamba_error *err)
+{
+    int fd;
+    *f = (zb_file){0};
+    size_t size = 0;
+    zamba_status st = open_regular(&fd, &size, path, err);
+    if (st != ZAMBA_OK)
+        return st;
+    f->path = strdup(path);
+    if (f->path == NULL)
+        st = zb_fail_memory(err, path, strlen(path) + 1);
+    if (st == ZAMBA_OK && size > 0) {
+        void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            st = zb_fail(err, ZAMBA_E_IO, "%s: cannot map %zu bytes: %s", path, size, strerror(errno));
+        else
+            f->data = p, f->size = size;
+    }
+    close(fd);
+    if (st != ZAMBA_OK)
+        zb_file_unmap(f);
+    return st;
+}
+
+void zb_file_unmap(zb_file *f)
+{
+    if (f->data != NULL)
+        munmap((void *)f->data, f->size);
+    free(f->path);
+    *f = (zb_file){0};
+}
+
+zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba_error *err)
+{
+    int fd;
+    size_t size = 0, start = out->n;
+    zamba_status st = open_regular(&fd, &size, path, err);
+    if (st != ZAMBA_OK)
+        return st;
+    if (size > max_bytes)
+        st = zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, at most %zu are read (is this the right file?)", path, size,
+                     max_bytes);
+    if (st == ZAMBA_OK)
+        st = zb_buf_reserve(out, size, err);
+    while (st == ZAMBA_OK && out->n - start < size) {
+        ssize_t got = read(fd, out->data + out->n, size - (out->n - start));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            st = zb_fail(err, ZAMBA_E_IO, "%s: cannot read: %s", path, strerror(errno));
+        if (got <= 0)
+            break;
+        out->n += (size_t)got;
+    }
+    if (st == ZAMBA_OK)
+        out->data[out->n] = '\0';
+    close(fd);
+    return st;
+}
+
+static zamba_status write_all(int fd, const char *path, const void *data, size_t n, zamba_error *err)
+{
+    const char *p = data;
+    while (n > 0) {
+        ssize_t put = write(fd, p, n < ((size_t)1 << 30) ? n : ((size_t)1 << 30));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return zb_fail(err, ZAMBA_E_IO, "%s: cannot write: %s", path, strerror(errno));
+        p += put;
+        n -= (size_t)put;
+    }
+    return ZAMBA_OK;
+}
+
+/* So that the rename itself survives a power cut. Not every file system allows it: no error then. */
+static void sync_folder_of(const char *path)
+{
+    char *folder = strdup(path);
+    if (folder == NULL)
+        return;
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL)
+        slash[slash == folder] = '\0';
+    int fd = open(slash != NULL ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)fsync(fd);
+        close(fd);
+    }
+    free(folder);
+}
+
+zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err)
+{
+    struct stat sb;
+    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode)) {
+        /* /dev/stdout, a pipe: nothing to replace, write straight into it */
+        if (S_ISDIR(sb.st_mode))
+            return zb_fail(err, ZAMBA_E_IO, "%s: a folder, wanted the name of a file", path);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0)
+            return zb_fail(err, ZAMBA_E_IO, "%s: cannot open for writing: %s", path, strerror(errno));
+        zamba_status st = ZAMBA_OK;
+        for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
+            st = write_all(fd, path, parts[i].data, parts[i].n, err);
+        close(fd);
+        return st;
+    }
+    size_t n_tmp = strlen(path) + 40;
+    char *tmp = malloc(n_tmp);
+    if (tmp == NULL)
+        return zb_fail_memory(err, path, n_tmp);
+    static atomic_uint counter;
+    int fd = -1;
+    for (int tries = 0; fd < 0 && tries < 100; tries++) {
+        snprintf(tmp, n_tmp, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
+        fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST)
+            break;
+    }
+    zamba_status st = ZAMBA_OK;
+    if (fd < 0) {
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot create a file beside it: %s", path, strerror(errno));
+        free(tmp);
+        return st;
+    }
+    for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
+        st = write_all(fd, path, parts[i].data, parts[i].n, err);
+    if (st == ZAMBA_OK && fsync(fd) != 0)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot sync: %s", path, strerror(errno));
+    if (close(fd) != 0 && st == ZAMBA_OK)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot close: %s", path, strerror(errno));
+    if (st == ZAMBA_OK && rename(tmp, path) != 0)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot rename into place: %s", path, strerror(errno));
+    if (st != ZAMBA_OK)
+        (void)unlink(tmp);
+    else
+        sync_folder_of(path);
+    free(tmp);
+    return st;
+}
+
+int zb_file_exists(const char *path)
+{
+    struct stat sb;
+    return stat(path, &sb) == 0 && S_ISREG(sb.st_mode);
+}
+
+zamba_status zb_path_join(char *buf, size_t n, const char *folder, const char *name, zamba_error *err)
+{
+    size_t len = strlen(folder);
+    const char *slash = len > 0 && folder[len - 1] == '/' ? "" : "/";
+    int got = snprintf(buf, n, "%s%s%s", folder, slash, name);
+    if (got < 0 || (size_t)got >= n)
+        return zb_fail(err, ZAMBA_E_ARG, "%s: path too long", name);
+    return ZAMBA_OK;
+}

@@ -1,0 +1,33 @@
+/* file.h — files as bytes: map, read whole, write beside and rename. */
+#ifndef ZB_FILE_H
+#define ZB_FILE_H
+
+#include "core/mem.h"
+
+typedef struct zb_file {
+    const unsigned char *data;
+    size_t size;
+    char *path; /* owned copy, for messages */
+} zb_file;
+
+/* Map a regular file read-only. An empty file maps to data NULL, size 0. Anything but a regular file is refused. */
+zamba_status zb_file_map(zb_file *f, const char *path, zamba_error *err);
+void zb_file_unmap(zb_file *f); /* safe on a file that never mapped */
+
+/* Whole file into *out (appended). Refuses more than max_bytes and anything but a regular file. */
+zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba_error *err);
+
+/* Replace a file as a whole: written to a temporary beside it, synced, renamed. On an error the old one stays. */
+typedef struct zb_file_part {
+    const void *data;
+    size_t n;
+} zb_file_part;
+zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err);
+
+/* 1 if a regular file (following links) is there. */
+int zb_file_exists(const char *path);
+
+/* "folder/name" into buf; E_ARG if it does not fit. */
+zamba_status zb_path_join(char *buf, size_t n, const char *folder, const char *name, zamba_error *err);
+
+#endif

@@ -1,0 +1,1 @@
+# Flags of the kernel files that are made for one instruction set. Filled in by the kernels.

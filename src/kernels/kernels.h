@@ -1,0 +1,109 @@
+/* kernels.h — the one table of arithmetic kernels. `ref/` holds plain scalar loops: the specification. Faster sets
+ * overwrite entries of it; zb_kernels_get() chooses once by CPU (capped by ZAMBA_CPU=ref|generic|avx2|avx512|neon).
+ *
+ * Every kernel is one thread's share of the work: callers split by output rows, channels or heads. Each output element
+ * is computed in one fixed order, whatever the split and however many rows stand beside it, so results depend neither
+ * on threads nor on the batch. All arithmetic is f32 (sums in f32 lanes); weights of products may be f32, f16 or bf16.
+ * Unless said otherwise matrices are row-major, buffers may have any alignment and must not overlap. */
+#ifndef ZB_KERNELS_H
+#define ZB_KERNELS_H
+
+#include "core/dtype.h"
+
+/* A weight matrix as stored: [rows, cols], cols contiguous. */
+typedef struct zb_mat {
+    const void *data; /* aligned to its element size */
+    size_t rows, cols;
+    zb_dtype dtype;
+} zb_mat;
+
+typedef enum zb_act { ZB_ACT_GELU, ZB_ACT_SILU, ZB_ACT_GELU_TANH, ZB_ACT_RELU } zb_act;
+
+/* Mamba-2 shapes for a run of heads: H heads of P channels, G groups of N states; head j uses group j / (H / G). */
+typedef struct zb_ssm_dims {
+    size_t heads, groups, head_dim, d_state;
+} zb_ssm_dims;
+
+/* Attention of one query row block of one head over paged keys and values. Page i holds positions
+ * [i * page_tokens, (i+1) * page_tokens); k_pages[i] and v_pages[i] point at f32 [page_tokens, head_dim]. */
+typedef struct zb_attn_args {
+    float *out;     /* rows at out + r * ld_out, head_dim each                        */
+    const float *q; /* rows at q + r * ld_q                                           */
+    size_t ld_out, ld_q;
+    size_t n_rows;    /* query rows                                                     */
+    size_t first_pos; /* position of query row 0; row r sees positions 0 .. first_pos+r */
+    const float *const *k_pages;
+    const float *const *v_pages;
+    size_t page_tokens, head_dim;
+    float scale;
+} zb_attn_args;
+
+typedef struct zb_kernels {
+    const char *name;
+
+    /* y[i*ld_y + r] = (accumulate ? y : 0) + dot(x[i*ld_x ..], w row r), rows r in [row0, row1), i in [0, m). */
+    void (*matmul)(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
+                   size_t row1, int accumulate);
+
+    /* y = x * rsqrt(mean(x^2) + eps) * weight over n elements. y may be x. */
+    void (*rmsnorm)(float *y, const float *x, const float *weight, size_t n, float eps);
+
+    /* Mamba-2's gated norm: v = y * silu(z), then RMS norm over each of `groups` runs of n / groups, then weight;
+     * in place in y. */
+    void (*rmsnorm_gated)(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps);
+
+    /* Depthwise causal convolution over time, then SiLU. For channels c in [c0, c1), t in [0, n):
+     *   out[t*ld_out + c] = silu(bias[c] + sum_k weight[k*C + c] * in(t - (K-1) + k, c)), in(t<0) from state.
+     * x rows at x + t*ld_x, channel c at x[t*ld_x + c*x_stride] (x_stride 2 for Mamba-1's interleaved rows).
+     * state [K-1][C], oldest first, is read and advanced to the last K-1 inputs. bias may be NULL. */
+    void (*conv1d_silu)(float *out, size_t ld_out, const float *x, size_t ld_x, size_t x_stride, size_t n, float *state,
+                        const float *weight, const float *bias, size_t C, size_t K, size_t c0, size_t c1);
+
+    /* dt[j] = max(softplus(raw[j] + bias[j]), floor), limited to `ceil` from above, j in [0, n). dt may be raw. */
+    void (*dt_softplus)(float *dt, const float *raw, const float *bias, size_t n, float floor, float ceil);
+
+    /* One decode step of the Mamba-2 recurrence:
+     *   h[j,p,n] = exp(dt[j]*A[j])*h[j,p,n] + dt[j]*x[j,p]*B[g,n];   y[j,p] = sum_n h[j,p,n]*C[g,n] + D[j]*x[j,p]
+     * for heads j in [j0, j1); x, y [heads, head_dim]; h [heads, head_dim, d_state]; B, C [groups, d_state]. */
+    void (*ssm_step)(float *y, float *h, const float *x, const float *dt, const float *A, const float *B,
+                     const float *C, const float *D, zb_ssm_dims d, size_t j0, size_t j1);
+
+    /* The same for n rows at once in the chunked (SSD) form, n <= ZB_SSD_CHUNK. Row t: x + t*ld_x, dt + t*ld_dt,
+     * B, C + t*ld_bc, y + t*ld_y. `scratch` f32 [zb_ssd_scratch(d)]. h is read as the state before the chunk and left
+     * as the state after it. */
+    void (*ssd_chunk)(float *y, size_t ld_y, float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt,
+                      const float *A, const float *B, const float *C, size_t ld_bc, const float *D, size_t n,
+                      zb_ssm_dims d, size_t j0, size_t j1, float *scratch);
+
+    /* Mamba-1 selective scan for channels c in [c0, c1) of one head, n rows, then the gate:
+     *   S[c,s] = exp(dt[t,c]*A[c,s])*S[c,s] + dt[t,c]*B[t,s]*x[t,c];  y = (sum_s S[c,s]*C[t,s] + D[c]*x) * silu(z)
+     * x, dt, y rows at +t*ld_*; z channel c at z[t*ld_z + c*z_stride]; B, C rows at + t*ld_bc; A, S [channels, N]. */
+    void (*mamba1_scan)(float *y, size_t ld_y, float *S, const float *x, size_t ld_x, const float *dt, size_t ld_dt,
+                        const float *z, size_t ld_z, size_t z_stride, const float *A, const float *B, const float *C,
+                        size_t ld_bc, const float *D, size_t n, size_t N, size_t c0, size_t c1);
+
+    /* Rotate one head in place: pairs (i, i + d/2); cos, sin [d/2]. */
+    void (*rope)(float *x, const float *cos, const float *sin, size_t head_dim);
+
+    /* Causal softmax attention, online over pages (memory does not grow with the context). */
+    void (*attention)(const zb_attn_args *a);
+
+    /* out[i] = act(gate[i]) * up[i], n elements; out may be gate. GELU is the exact erf form. */
+    void (*glu)(float *out, const float *gate, const float *up, size_t n, zb_act act);
+
+    /* y += x, n elements. */
+    void (*add)(float *y, const float *x, size_t n);
+} zb_kernels;
+
+#define ZB_SSD_CHUNK 64
+
+/* Floats of scratch that ssd_chunk needs. */
+size_t zb_ssd_scratch(zb_ssm_dims d);
+
+/* The set for this CPU, chosen once. Thread-safe. */
+const zb_kernels *zb_kernels_get(void);
+
+/* All sets this CPU can run (for the tests): fills up to n, returns how many. The first is "ref". */
+size_t zb_kernels_all(const zb_kernels **out, size_t n);
+
+#endif
