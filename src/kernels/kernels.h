@@ -93,6 +93,9 @@ typedef struct zb_kernels {
 
     /* y += x, n elements. */
     void (*add)(float *y, const float *x, size_t n);
+
+    /* The sum, modulo 2^64, of n / 8 words of 8 bytes: a loop that does nothing but read, to measure the machine. */
+    uint64_t (*read_sum)(const void *p, size_t n);
 } zb_kernels;
 
 #define ZB_SSD_CHUNK 64

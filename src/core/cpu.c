@@ -1,0 +1,49 @@
+/* cpu.c — feature detection: cpuid and xgetbv on x86, auxiliary vector (or the architecture's promise) on AArch64.
+ * A processor may know an extension whose registers the operating system does not save: both are asked. */
+#include "core/cpu.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+
+static unsigned long long xcr0(void)
+{
+    unsigned lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return ((unsigned long long)hi << 32) | lo;
+}
+
+unsigned zb_cpu_features(void)
+{
+    unsigned a, b, c, d, found = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return 0;
+    const unsigned long long saved = xcr0();
+    const int fma = (c & bit_FMA) != 0, f16c = (c & bit_F16C) != 0, avx = (c & bit_AVX) != 0;
+    if ((saved & 0x6) != 0x6 || !avx || !fma || !f16c || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
+        return 0;
+    if (b & bit_AVX2)
+        found |= ZB_CPU_AVX2;
+    const unsigned wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    if (found && (b & wanted) == wanted && (saved & 0xE6) == 0xE6)
+        found |= ZB_CPU_AVX512;
+    return found;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#include <asm/hwcap.h>
+
+unsigned zb_cpu_features(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMD ? ZB_CPU_NEON : 0;
+}
+#elif defined(__aarch64__)
+unsigned zb_cpu_features(void)
+{
+    return ZB_CPU_NEON;
+}
+#else
+unsigned zb_cpu_features(void)
+{
+    return 0;
+}
+#endif

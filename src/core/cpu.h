@@ -1,0 +1,16 @@
+/* cpu.h — what the processor we run on can execute, asked once. Says nothing about who uses it. */
+#ifndef ZB_CPU_H
+#define ZB_CPU_H
+
+#include <stddef.h>
+
+/* Bits of zb_cpu_features(). A bit is set only if the operating system saves the registers too. */
+enum {
+    ZB_CPU_AVX2 = 1,   /* AVX2, FMA, F16C                                  */
+    ZB_CPU_AVX512 = 2, /* AVX-512 F, BW, VL, DQ on top of ZB_CPU_AVX2      */
+    ZB_CPU_NEON = 4    /* AArch64 Advanced SIMD                            */
+};
+
+unsigned zb_cpu_features(void);
+
+#endif

@@ -1,0 +1,29 @@
+/* ref.h — the scalar kernels by name: the specification of zb_kernels, one file per idea. Sums run in double, so that
+ * their rounding does not stand in the way when a faster set is measured against them; state is f32 as everywhere. */
+#ifndef ZB_KERNELS_REF_H
+#define ZB_KERNELS_REF_H
+
+#include "kernels/kernels.h"
+
+void zb_matmul_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
+                   size_t row1, int accumulate);
+void zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps);
+void zb_rmsnorm_gated_ref(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps);
+void zb_conv1d_silu_ref(float *out, size_t ld_out, const float *x, size_t ld_x, size_t x_stride, size_t n, float *state,
+                        const float *weight, const float *bias, size_t C, size_t K, size_t c0, size_t c1);
+void zb_dt_softplus_ref(float *dt, const float *raw, const float *bias, size_t n, float floor, float ceil);
+void zb_ssm_step_ref(float *y, float *h, const float *x, const float *dt, const float *A, const float *B,
+                     const float *C, const float *D, zb_ssm_dims d, size_t j0, size_t j1);
+void zb_ssd_chunk_ref(float *y, size_t ld_y, float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt,
+                      const float *A, const float *B, const float *C, size_t ld_bc, const float *D, size_t n,
+                      zb_ssm_dims d, size_t j0, size_t j1, float *scratch);
+void zb_mamba1_scan_ref(float *y, size_t ld_y, float *S, const float *x, size_t ld_x, const float *dt, size_t ld_dt,
+                        const float *z, size_t ld_z, size_t z_stride, const float *A, const float *B, const float *C,
+                        size_t ld_bc, const float *D, size_t n, size_t N, size_t c0, size_t c1);
+void zb_rope_ref(float *x, const float *cos, const float *sin, size_t head_dim);
+void zb_attention_ref(const zb_attn_args *a);
+void zb_glu_ref(float *out, const float *gate, const float *up, size_t n, zb_act act);
+void zb_add_ref(float *y, const float *x, size_t n);
+uint64_t zb_read_sum_ref(const void *p, size_t n);
+
+#endif
