@@ -1,0 +1,31 @@
+# install.cmake — what `make install` puts where: program, both libraries, header, pkg-config and CMake package files, man
+# page, shell completions, the default model, documents. Everything below the prefix, and nothing names the prefix, so
+# an installed tree can be moved as a whole.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS zamba EXPORT zamba LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS zamba_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES include/zamba.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+# pkg-config: `pkg-config --cflags --libs zamba`, with --static for libzamba.a.
+file(RELATIVE_PATH ZAMBA_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" ZAMBA_PC_PREFIX "${ZAMBA_PC_PREFIX}")
+configure_file(packaging/zamba.pc.in ${CMAKE_BINARY_DIR}/packaging/zamba.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/packaging/zamba.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# CMake: find_package(zamba) gives the target zamba::zamba.
+set(ZAMBA_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/zamba)
+configure_package_config_file(packaging/zambaConfig.cmake.in ${CMAKE_BINARY_DIR}/packaging/zambaConfig.cmake
+                              INSTALL_DESTINATION ${ZAMBA_CMAKE_DIR})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/packaging/zambaConfigVersion.cmake
+                                 COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/packaging/zambaConfig.cmake ${CMAKE_BINARY_DIR}/packaging/zambaConfigVersion.cmake
+        DESTINATION ${ZAMBA_CMAKE_DIR})
+install(EXPORT zamba NAMESPACE zamba:: FILE zambaTargets.cmake DESTINATION ${ZAMBA_CMAKE_DIR})
+
+# The default model, documents and the sources of the examples.
+install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zamba/models)
+install(FILES README.md LICENSE NOTICE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md")
+install(DIRECTORY examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples FILES_MATCHING PATTERN "*.c")
