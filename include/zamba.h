@@ -362,7 +362,7 @@ typedef enum zamba_stop {
 } zamba_stop;
 
 typedef struct zamba_generated {
-    int32_t id;       /* the new id                                                                            */
+    int32_t id;       /* the new id; -1: only text that was held back until the end                            */
     const char *text; /* text that is due now (may be empty); never half a character, never part of a stop string */
     size_t n_bytes;
     float logprob;
@@ -372,7 +372,7 @@ typedef struct zamba_generated {
 
 typedef struct zamba_generate_options {
     size_t size;
-    const int32_t *prompt; /* ids to read first; may be empty only if the sequence is not                      */
+    const int32_t *prompt; /* ids to read first, at least one                                                  */
     size_t n_prompt;
     int32_t max_tokens; /* -1: until something else stops it                                                */
     const char *const *stop;

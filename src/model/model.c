@@ -1,0 +1,283 @@
+/* model.c — opening and closing a checkpoint folder, and the questions about it: info, layers, tensors, memory. */
+#include "model/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/mem.h"
+#include "model/workspace.h"
+
+#define DEFAULT_BATCH 256
+
+zamba_model_options zamba_model_defaults(void)
+{
+    return (zamba_model_options){.size = sizeof(zamba_model_options), .dt_floor = ZAMBA_DT_FLOOR_AUTO};
+}
+
+static zamba_status check_options(zamba_model_options *o, const zamba_model_options *given, zamba_error *err)
+{
+    const int cores = zb_pool_cores();
+    *o = zamba_model_defaults();
+    if (given != NULL) {
+        if (given->size != sizeof *given)
+            return zb_fail(err, ZAMBA_E_ARG,
+                           "model options: size is %zu, wanted %zu (fill them with "
+                           "zamba_model_defaults())",
+                           given->size, sizeof *given);
+        *o = *given;
+    }
+    if (o->n_threads < 0 || o->n_threads > 1024)
+        return zb_fail(err, ZAMBA_E_ARG,
+                       "threads: %d, wanted 1 to 1024 (this machine has %d cores), or 0 for all cores", o->n_threads,
+                       cores);
+    if (o->n_batch < 0 || o->n_batch > 65536)
+        return zb_fail(err, ZAMBA_E_ARG, "batch size: %d, wanted 1 to 65536, or 0 for %d", o->n_batch, DEFAULT_BATCH);
+    if ((int)o->dt_floor < 0 || o->dt_floor > ZAMBA_DT_FLOOR_CONFIG)
+        return zb_fail(err, ZAMBA_E_ARG, "dt floor: %d is none of auto, none, config", (int)o->dt_floor);
+    if (o->n_threads == 0)
+        o->n_threads = cores;
+    if (o->n_batch == 0)
+        o->n_batch = DEFAULT_BATCH;
+    return ZAMBA_OK;
+}
+
+static zamba_status check_folder(const char *path, zamba_error *err)
+{
+    struct stat sb;
+    if (path == NULL || path[0] == '\0')
+        return zb_fail(err, ZAMBA_E_ARG, "model: the path is empty");
+    if (stat(path, &sb) != 0)
+        return zb_fail(err, ZAMBA_E_NOT_FOUND, "%s: no such folder (wanted a checkpoint with config.json)", path);
+    if (!S_ISDIR(sb.st_mode))
+        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: a file, wanted a checkpoint folder with config.json", path);
+    return ZAMBA_OK;
+}
+
+/* Both are optional: a folder without them runs on ids alone. */
+static zamba_status open_text(zamba_model *m, zamba_error *err)
+{
+    zamba_status st = zamba_tokenizer_open(&m->tokenizer, m->path, err);
+    if (st == ZAMBA_E_NOT_FOUND)
+        return ZAMBA_OK;
+    if (st != ZAMBA_OK)
+        return st;
+    const size_t ids = (size_t)zamba_tokenizer_n_vocab(m->tokenizer);
+    if (ids > m->plan.config.vocab_size)
+        zb_log(ZAMBA_LOG_WARN, "%s: the tokenizer has %zu ids, the model %zu: ids above will be refused", m->path, ids,
+               m->plan.config.vocab_size);
+    return zamba_chat_open(&m->chat, m->path, m->tokenizer, err);
+}
+
+zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_model_options *options, zamba_error *err)
+{
+    zamba_model_options o;
+    zb_config config = {0};
+    *out = NULL;
+    zamba_status st = check_options(&o, options, err);
+    if (st == ZAMBA_OK)
+        st = check_folder(path, err);
+    if (st != ZAMBA_OK)
+        return st;
+    zamba_model *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return zb_fail_memory(err, path, sizeof *m);
+    pthread_mutex_init(&m->workspace_lock, NULL);
+    zb_kv_pool_init(&m->pages, 0);
+    m->n_batch = (size_t)o.n_batch;
+    m->path = strdup(path);
+    if (m->path == NULL)
+        st = zb_fail_memory(err, path, strlen(path));
+    if (st == ZAMBA_OK)
+        st = zb_config_read(&config, path, o.dt_floor, err);
+    if (st == ZAMBA_OK)
+        st = zb_plan_build(&m->plan, &config, path, err);
+    if (st == ZAMBA_OK)
+        st = zb_weights_open(&m->weights, &m->plan, path, err);
+    if (st == ZAMBA_OK)
+        m->pages.page_floats = m->plan.kv_floats * ZB_PAGE_TOKENS;
+    if (st == ZAMBA_OK)
+        st = zb_pool_open(&m->pool, o.n_threads, err);
+    if (st == ZAMBA_OK && !o.no_tokenizer)
+        st = open_text(m, err);
+    if (st != ZAMBA_OK) {
+        zamba_model_close(m);
+        return st;
+    }
+    m->kernels = zb_kernels_get();
+    zb_log(ZAMBA_LOG_INFO, "%s: %s, %zu layers, dt floor %s%s%s", path, zb_family_name(m->plan.config.family),
+           m->plan.config.n_layers, m->plan.config.dt_floor_note, m->plan.config.use_rope ? ", rope " : "",
+           m->plan.config.rope_note);
+    *out = m;
+    return ZAMBA_OK;
+}
+
+void zamba_model_close(zamba_model *m)
+{
+    if (m == NULL)
+        return;
+    zb_workspace_free_all(m);
+    zb_pool_close(m->pool);
+    zb_kv_pool_close(&m->pages);
+    zamba_chat_close(m->chat);
+    zamba_tokenizer_close(m->tokenizer);
+    zb_weights_close(&m->weights);
+    zb_plan_free(&m->plan);
+    pthread_mutex_destroy(&m->workspace_lock);
+    free(m->path);
+    free(m);
+}
+
+const zamba_tokenizer *zamba_model_tokenizer(const zamba_model *m)
+{
+    return m->tokenizer;
+}
+
+const zamba_chat *zamba_model_chat(const zamba_model *m)
+{
+    return m->chat;
+}
+
+/* ---- questions ---- */
+
+static const char *main_dtype(const zamba_model *m)
+{
+    uint64_t bytes[ZB_N_DTYPES] = {0};
+    int best = 0;
+    for (size_t i = 0; i < m->plan.n_specs; i++)
+        bytes[m->weights.bound[i]->dtype] += m->weights.bound[i]->bytes;
+    for (int t = 1; t < ZB_N_DTYPES; t++)
+        if (bytes[t] > bytes[best])
+            best = t;
+    return zb_dtype_name((zb_dtype)best);
+}
+
+static zamba_status check_size(size_t got, size_t want, const char *what, zamba_error *err)
+{
+    return got == want ? ZAMBA_OK
+                       : zb_fail(err, ZAMBA_E_ARG, "%s: size is %zu, wanted %zu (set it to sizeof the struct)", what,
+                                 got, want);
+}
+
+zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, zamba_error *err)
+{
+    const zb_config *c = &m->plan.config;
+    zamba_status st = check_size(info->size, sizeof *info, "model info", err);
+    if (st != ZAMBA_OK)
+        return st;
+    *info = (zamba_model_info){
+        .size = sizeof *info,
+        .path = m->path,
+        .family = zb_family_name(c->family),
+        .dialect = zb_dialect_name(c->dialect),
+        .dtype = main_dtype(m),
+        .kernels = m->kernels->name,
+        .rope_note = c->rope_note,
+        .dt_floor_note = c->dt_floor_note,
+        .n_layers = (int32_t)c->n_layers,
+        .n_hybrid = (int32_t)m->plan.n_uses,
+        .n_blocks = (int32_t)(m->plan.n_uses < c->n_blocks ? m->plan.n_uses : c->n_blocks),
+        .hidden_size = (int32_t)c->hidden_size,
+        .vocab_size = (int32_t)c->vocab_size,
+        .max_positions = (int32_t)c->max_positions,
+        .n_threads = zb_pool_threads(m->pool),
+        .n_heads = (int32_t)c->n_heads,
+        .n_kv_heads = (int32_t)c->n_kv_heads,
+        .head_dim = (int32_t)c->head_dim,
+        .ffn_size = (int32_t)c->ffn_size,
+        .adapter_rank = (int32_t)c->adapter_rank,
+        .mamba_heads = (int32_t)c->mamba_heads,
+        .mamba_head_dim = (int32_t)c->mamba_head_dim,
+        .mamba_state = (int32_t)c->mamba_state,
+        .mamba_groups = (int32_t)c->mamba_groups,
+        .mamba_conv = (int32_t)c->mamba_conv,
+        .mamba_inner = (int32_t)c->mamba_inner,
+        .mamba_dt_rank = (int32_t)c->mamba_dt_rank,
+        .bos_id = c->bos,
+        .eos_id = c->n_eos > 0 ? c->eos[0] : -1,
+        .pad_id = c->pad,
+        .tied_head = c->tied_head,
+        .use_rope = c->use_rope,
+        .rope_theta = c->use_rope ? c->rope_theta : 0,
+        .dt_min = (double)c->dt_min,
+        .dt_max = (double)c->dt_max,
+        .norm_eps = (double)c->norm_eps,
+        .fingerprint = m->weights.fingerprint,
+    };
+    for (size_t i = 0; i < m->plan.n_specs; i++) {
+        const zb_spec *s = &m->plan.specs[i];
+        const uint64_t n = zb_spec_elements(s), bytes = m->weights.bound[i]->bytes;
+        info->n_params += n;
+        info->weight_bytes += bytes;
+        info->n_params_used += n * (uint64_t)s->n_uses;
+        info->bytes_per_token +=
+            s->role == ZB_EMBED && !c->tied_head ? bytes / c->vocab_size : bytes * (uint64_t)s->n_uses;
+    }
+    return ZAMBA_OK;
+}
+
+zamba_status zamba_model_layer(const zamba_model *m, int32_t layer, zamba_layer_info *info, zamba_error *err)
+{
+    zamba_status st = check_size(info->size, sizeof *info, "layer info", err);
+    if (st != ZAMBA_OK)
+        return st;
+    if (layer < 0 || (size_t)layer >= m->plan.config.n_layers)
+        return zb_fail(err, ZAMBA_E_ARG, "layer %d: wanted 0 to %zu", layer, m->plan.config.n_layers - 1);
+    const zb_layer *row = &m->plan.layers[layer];
+    *info = (zamba_layer_info){.size = sizeof *info,
+                               .mixer = row->mixer == ZB_MAMBA1 ? "mamba1" : "mamba2",
+                               .shared = row->shared,
+                               .use = row->use};
+    for (size_t i = 0; i < m->plan.n_specs; i++)
+        if (m->plan.specs[i].layer == layer)
+            info->n_params += zb_spec_elements(&m->plan.specs[i]);
+    return ZAMBA_OK;
+}
+
+size_t zamba_model_n_tensors(const zamba_model *m)
+{
+    return m->plan.n_specs;
+}
+
+zamba_status zamba_model_tensor(const zamba_model *m, size_t index, zamba_tensor_info *info, zamba_error *err)
+{
+    zamba_status st = check_size(info->size, sizeof *info, "tensor info", err);
+    if (st != ZAMBA_OK)
+        return st;
+    if (index >= m->plan.n_specs)
+        return zb_fail(err, ZAMBA_E_ARG, "tensor %zu: wanted 0 to %zu", index, m->plan.n_specs - 1);
+    const zb_spec *s = &m->plan.specs[index];
+    const zb_tensor *t = m->weights.bound[index];
+    *info = (zamba_tensor_info){.size = sizeof *info,
+                                .name = s->name,
+                                .part = zb_part_name(s->part),
+                                .dtype = zb_dtype_name(t->dtype),
+                                .file = t->file,
+                                .n_dims = s->n_dims,
+                                .layer = s->use >= 0 && s->layer < 0 ? m->plan.use_layer[s->use] : s->layer,
+                                .block = s->block,
+                                .bytes = t->bytes,
+                                .n_uses = s->n_uses,
+                                .quantizable = s->quantizable,
+                                .decay = s->decay};
+    for (int i = 0; i < s->n_dims; i++)
+        info->shape[i] = (int64_t)s->shape[i];
+    return ZAMBA_OK;
+}
+
+zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, zamba_error *err)
+{
+    zamba_status st = check_size(info->size, sizeof *info, "memory info", err);
+    if (st != ZAMBA_OK)
+        return st;
+    *info = (zamba_memory_info){.size = sizeof *info,
+                                .copies = m->weights.copy_bytes,
+                                .state_per_sequence = m->plan.state_floats * sizeof(float),
+                                .kv_per_token = m->plan.kv_floats * sizeof(float),
+                                .kv_page_tokens = ZB_PAGE_TOKENS,
+                                .workspace = zb_workspace_bytes(m, m->n_batch)};
+    for (size_t i = 0; i < m->weights.tensors.n; i++)
+        info->weights += m->weights.tensors.items[i].bytes;
+    return ZAMBA_OK;
+}

@@ -1,0 +1,26 @@
+/* model.h — the model handle: plan, weights, kernels, threads, pages, workspaces. Immutable once open, apart from the
+ * pools, which lock themselves. */
+#ifndef ZB_MODEL_H
+#define ZB_MODEL_H
+
+#include "core/pool.h"
+#include "model/kv_pool.h"
+#include "model/weights.h"
+
+typedef struct zb_workspace zb_workspace;
+
+struct zamba_model {
+    char *path;
+    zb_plan plan;
+    zb_weights weights;
+    const zb_kernels *kernels;
+    zb_pool *pool;
+    zb_kv_pool pages;
+    zamba_tokenizer *tokenizer; /* or NULL */
+    zamba_chat *chat;           /* or NULL */
+    size_t n_batch;             /* most rows computed together */
+    pthread_mutex_t workspace_lock;
+    zb_workspace *workspaces; /* idle ones */
+};
+
+#endif

@@ -1,0 +1,121 @@
+/* sequence.c — opening, forking and closing of timelines. Saving and loading is state_file.c's. */
+#include "model/sequence.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+#define MAX_CONTEXT ((size_t)1 << 31)
+
+zamba_status zamba_sequence_open(zamba_sequence **out, zamba_model *m, size_t n_ctx, zamba_error *err)
+{
+    *out = NULL;
+    if (n_ctx == 0)
+        n_ctx = m->plan.config.max_positions;
+    if (n_ctx > MAX_CONTEXT)
+        return zb_fail(err, ZAMBA_E_ARG, "context: %zu tokens, at most %zu are possible", n_ctx, MAX_CONTEXT);
+    zamba_sequence *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return zb_fail_memory(err, "sequence", sizeof *s);
+    s->model = m;
+    s->n_ctx = n_ctx;
+    s->max_pages = (n_ctx + ZB_PAGE_TOKENS - 1) / ZB_PAGE_TOKENS;
+    s->state = zb_calloc_aligned(m->plan.state_floats * sizeof(float));
+    s->pages = calloc(s->max_pages, sizeof *s->pages);
+    s->tokens = malloc(n_ctx * sizeof *s->tokens);
+    if (s->state == NULL || s->pages == NULL || s->tokens == NULL) {
+        zamba_sequence_close(s);
+        return zb_fail_memory(err, "sequence", m->plan.state_floats * sizeof(float) + n_ctx * sizeof *s->tokens);
+    }
+    *out = s;
+    return ZAMBA_OK;
+}
+
+static void drop_pages(zamba_sequence *s)
+{
+    for (size_t i = 0; i < s->n_pages; i++)
+        zb_page_drop(&s->model->pages, s->pages[i]);
+    s->n_pages = 0;
+}
+
+void zamba_sequence_close(zamba_sequence *s)
+{
+    if (s == NULL)
+        return;
+    drop_pages(s);
+    free(s->tokens);
+    free(s->pages);
+    zb_free_aligned(s->state);
+    free(s);
+}
+
+void zamba_sequence_reset(zamba_sequence *s)
+{
+    drop_pages(s);
+    memset(s->state, 0, s->model->plan.state_floats * sizeof(float));
+    s->n = 0;
+}
+
+zamba_status zb_sequence_reserve(zamba_sequence *s, size_t n, zamba_error *err)
+{
+    const size_t need = (n + ZB_PAGE_TOKENS - 1) / ZB_PAGE_TOKENS;
+    zamba_status st = ZAMBA_OK;
+    if (s->model->plan.n_uses == 0)
+        return ZAMBA_OK;
+    while (s->n_pages < need && st == ZAMBA_OK) {
+        st = zb_page_take(&s->model->pages, &s->pages[s->n_pages], err);
+        if (st == ZAMBA_OK)
+            s->n_pages++;
+    }
+    return st;
+}
+
+zamba_status zamba_sequence_fork(zamba_sequence **out, const zamba_sequence *s, zamba_error *err)
+{
+    zamba_sequence *f = NULL;
+    zamba_status st = zamba_sequence_open(&f, s->model, s->n_ctx, err);
+    *out = NULL;
+    if (st != ZAMBA_OK)
+        return st;
+    memcpy(f->state, s->state, s->model->plan.state_floats * sizeof(float));
+    if (s->n > 0)
+        memcpy(f->tokens, s->tokens, s->n * sizeof *s->tokens);
+    /* full pages are never written again and can be shared; the last one is still being filled */
+    const size_t full = s->n / ZB_PAGE_TOKENS;
+    for (size_t i = 0; i < full && s->n_pages > 0; i++) {
+        zb_page_share(s->pages[i]);
+        f->pages[f->n_pages++] = s->pages[i];
+    }
+    st = zb_sequence_reserve(f, s->n, err);
+    if (st != ZAMBA_OK) {
+        zamba_sequence_close(f);
+        return st;
+    }
+    if (f->n_pages > full)
+        memcpy(f->pages[full]->data, s->pages[full]->data, s->model->pages.page_floats * sizeof(float));
+    f->n = s->n;
+    *out = f;
+    return ZAMBA_OK;
+}
+
+size_t zamba_sequence_length(const zamba_sequence *s)
+{
+    return s->n;
+}
+
+size_t zamba_sequence_capacity(const zamba_sequence *s)
+{
+    return s->n_ctx;
+}
+
+const int32_t *zamba_sequence_tokens(const zamba_sequence *s)
+{
+    return s->tokens;
+}
+
+uint64_t zamba_sequence_bytes(const zamba_sequence *s)
+{
+    return sizeof *s + s->model->plan.state_floats * sizeof(float) + s->max_pages * sizeof *s->pages +
+           s->n_ctx * sizeof *s->tokens + s->n_pages * s->model->pages.page_floats * sizeof(float);
+}

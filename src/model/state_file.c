@@ -1,0 +1,182 @@
+/* state_file.c — a sequence's whole state as bytes: header, then three sections (ids, fixed state, keys and values),
+ * each with a checksum. Bound to the model by its fingerprint; read only after all of it was checked. The layout does
+ * not depend on page size: keys and values go use by use, keys then values, head by head, token by token. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/hash.h"
+#include "model/sequence.h"
+
+#define MAGIC   0x31545341424D415Aull /* "ZAMBAST1" */
+#define VERSION 1
+
+enum { SECTION_TOKENS, SECTION_STATE, SECTION_KV, N_SECTIONS };
+
+typedef struct section {
+    uint64_t offset, bytes, checksum;
+} section;
+
+typedef struct header {
+    uint64_t magic, version, fingerprint, n_tokens, n_bytes;
+    section sections[N_SECTIONS];
+    uint64_t checksum; /* of everything before it */
+} header;
+
+static zamba_status section_sizes(const zb_plan *p, size_t n_tokens, size_t bytes[N_SECTIONS], size_t *total,
+                                  zamba_error *err)
+{
+    *total = sizeof(header);
+    bytes[SECTION_STATE] = p->state_floats * sizeof(float);
+    if (!zb_mul(n_tokens, sizeof(int32_t), &bytes[SECTION_TOKENS]) ||
+        !zb_mul(n_tokens, p->kv_floats * sizeof(float), &bytes[SECTION_KV]) ||
+        !zb_add(*total, (bytes[SECTION_TOKENS] + 7) / 8 * 8, total) || !zb_add(*total, bytes[SECTION_STATE], total) ||
+        !zb_add(*total, bytes[SECTION_KV], total))
+        return zb_fail(err, ZAMBA_E_FORMAT, "state: sizes overflow");
+    return ZAMBA_OK;
+}
+
+/* Copy between pages and the flat layout. */
+static void copy_kv(const zamba_sequence *s, unsigned char *flat, size_t n, int to_pages)
+{
+    const zb_plan *p = &s->model->plan;
+    const size_t d = p->config.head_dim;
+    for (size_t use = 0; use < p->n_uses; use++)
+        for (int values = 0; values < 2; values++)
+            for (size_t head = 0; head < p->config.n_kv_heads; head++)
+                for (size_t t = 0; t < n; t += ZB_PAGE_TOKENS) {
+                    const size_t rows = n - t < ZB_PAGE_TOKENS ? n - t : ZB_PAGE_TOKENS;
+                    float *page = zb_page_rows(p, s->pages[t / ZB_PAGE_TOKENS], use, values, head);
+                    const size_t bytes = rows * d * sizeof *page;
+                    if (to_pages)
+                        memcpy(page, flat, bytes);
+                    else
+                        memcpy(flat, page, bytes);
+                    flat += bytes;
+                }
+}
+
+zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n_bytes, zamba_error *err)
+{
+    size_t bytes[N_SECTIONS], total, at = sizeof(header);
+    *data = NULL;
+    *n_bytes = 0;
+    zamba_status st = section_sizes(&s->model->plan, s->n, bytes, &total, err);
+    if (st != ZAMBA_OK)
+        return st;
+    unsigned char *p = calloc(1, total);
+    if (p == NULL)
+        return zb_fail_memory(err, "state", total);
+    header h = {MAGIC, VERSION, s->model->weights.fingerprint, s->n, total, {{0}}, 0};
+    for (int i = 0; i < N_SECTIONS; i++) {
+        h.sections[i] = (section){at, bytes[i], 0};
+        at += (bytes[i] + 7) / 8 * 8;
+    }
+    if (s->n > 0)
+        memcpy(p + h.sections[SECTION_TOKENS].offset, s->tokens, bytes[SECTION_TOKENS]);
+    memcpy(p + h.sections[SECTION_STATE].offset, s->state, bytes[SECTION_STATE]);
+    if (bytes[SECTION_KV] > 0)
+        copy_kv(s, p + h.sections[SECTION_KV].offset, s->n, 0);
+    for (int i = 0; i < N_SECTIONS; i++)
+        h.sections[i].checksum = zb_hash(p + h.sections[i].offset, bytes[i], (uint64_t)i);
+    h.checksum = zb_hash(&h, offsetof(header, checksum), 0);
+    memcpy(p, &h, sizeof h);
+    *data = p;
+    *n_bytes = total;
+    return ZAMBA_OK;
+}
+
+/* Everything that can be wrong with the bytes, found before anything is touched. `name` stands in messages. */
+static zamba_status check(const zamba_sequence *s, const unsigned char *p, size_t n, header *h, const char *name,
+                          zamba_error *err)
+{
+    size_t bytes[N_SECTIONS], total, at = sizeof(header);
+    if (n < sizeof *h)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, a saved state has at least %zu (cut off?)", name, n,
+                       sizeof *h);
+    memcpy(h, p, sizeof *h);
+    if (h->magic != MAGIC)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: not a saved state", name);
+    if (h->version != VERSION)
+        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: saved state of version %llu, this program reads %d", name,
+                       (unsigned long long)h->version, VERSION);
+    if (h->checksum != zb_hash(h, offsetof(header, checksum), 0))
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: the header's checksum is wrong (damaged file)", name);
+    if (h->fingerprint != s->model->weights.fingerprint)
+        return zb_fail(err, ZAMBA_E_MISMATCH,
+                       "%s: state of another model or dt floor (fingerprint %016llx, this model has %016llx)", name,
+                       (unsigned long long)h->fingerprint, (unsigned long long)s->model->weights.fingerprint);
+    if (h->n_tokens > s->n_ctx)
+        return zb_fail(err, ZAMBA_E_CONTEXT, "%s: %llu tokens, this sequence has room for %zu", name,
+                       (unsigned long long)h->n_tokens, s->n_ctx);
+    zamba_status st = section_sizes(&s->model->plan, (size_t)h->n_tokens, bytes, &total, err);
+    if (st != ZAMBA_OK)
+        return st;
+    if (h->n_bytes != n || total != n)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, its header wants %zu (cut off?)", name, n, total);
+    for (int i = 0; i < N_SECTIONS; i++) {
+        if (h->sections[i].offset != at || h->sections[i].bytes != bytes[i])
+            return zb_fail(err, ZAMBA_E_FORMAT, "%s: section %d is not where it should be", name, i);
+        if (h->sections[i].checksum != zb_hash(p + at, bytes[i], (uint64_t)i))
+            return zb_fail(err, ZAMBA_E_FORMAT, "%s: the checksum of section %d is wrong (damaged file)", name, i);
+        at += (bytes[i] + 7) / 8 * 8;
+    }
+    for (size_t i = 0; i < h->n_tokens; i++) {
+        int32_t id;
+        memcpy(&id, p + h->sections[SECTION_TOKENS].offset + i * sizeof id, sizeof id);
+        if (id < 0 || (size_t)id >= s->model->plan.config.vocab_size)
+            return zb_fail(err, ZAMBA_E_FORMAT, "%s: token %zu is %d, not in the vocabulary", name, i, id);
+    }
+    return ZAMBA_OK;
+}
+
+static zamba_status load(zamba_sequence *s, const unsigned char *p, size_t n, const char *name, zamba_error *err)
+{
+    header h;
+    zamba_sequence *fresh = NULL;
+    zamba_status st = check(s, p, n, &h, name, err);
+    if (st == ZAMBA_OK)
+        st = zamba_sequence_open(&fresh, s->model, s->n_ctx, err);
+    if (st == ZAMBA_OK)
+        st = zb_sequence_reserve(fresh, (size_t)h.n_tokens, err);
+    if (st == ZAMBA_OK) {
+        fresh->n = (size_t)h.n_tokens;
+        memcpy(fresh->tokens, p + h.sections[SECTION_TOKENS].offset, h.sections[SECTION_TOKENS].bytes);
+        memcpy(fresh->state, p + h.sections[SECTION_STATE].offset, h.sections[SECTION_STATE].bytes);
+        if (h.sections[SECTION_KV].bytes > 0)
+            copy_kv(fresh, (unsigned char *)p + h.sections[SECTION_KV].offset, fresh->n, 1);
+        /* swap the insides: the caller's handle stays the same */
+        zamba_sequence old = *s;
+        s->state = fresh->state, s->pages = fresh->pages, s->n_pages = fresh->n_pages, s->tokens = fresh->tokens;
+        s->n = fresh->n;
+        fresh->state = old.state, fresh->pages = old.pages, fresh->n_pages = old.n_pages, fresh->tokens = old.tokens;
+    }
+    zamba_sequence_close(fresh);
+    return st;
+}
+
+zamba_status zamba_sequence_load(zamba_sequence *s, const void *data, size_t n_bytes, zamba_error *err)
+{
+    return load(s, data, n_bytes, "state", err);
+}
+
+zamba_status zamba_sequence_save_file(const zamba_sequence *s, const char *path, zamba_error *err)
+{
+    void *data;
+    size_t n;
+    zamba_status st = zamba_sequence_save(s, &data, &n, err);
+    if (st == ZAMBA_OK)
+        st = zb_file_write(path, &(zb_file_part){data, n}, 1, err);
+    zamba_free(data);
+    return st;
+}
+
+zamba_status zamba_sequence_load_file(zamba_sequence *s, const char *path, zamba_error *err)
+{
+    /* read, not mapped: a file that shrinks while it is read must not raise a signal */
+    zb_buf bytes = {0};
+    zamba_status st = zb_file_read(&bytes, path, SIZE_MAX / 2, err);
+    if (st == ZAMBA_OK)
+        st = load(s, (const unsigned char *)bytes.data, bytes.n, path, err);
+    zb_buf_free(&bytes);
+    return st;
+}

@@ -1,0 +1,372 @@
+/* weights.c — binding of the tensor list to a mapped checkpoint: ties, shapes, types, f32 copies. */
+#include "model/weights.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/hash.h"
+
+typedef struct binder {
+    zb_weights *w;
+    zb_plan *plan;
+    const char *folder;
+    unsigned char *used; /* [tensors.n] */
+    zamba_error *err;
+} binder;
+
+/* ---- finding ---- */
+
+static zamba_status check_shape(const zb_tensor *t, const zb_spec *s, zamba_error *err)
+{
+    char found[96], wanted[96];
+    int same = t->n_dims == s->n_dims;
+    for (int i = 0; i < t->n_dims && same; i++)
+        same = t->shape[i] == s->shape[i];
+    if (!same)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: tensor %s has shape %s, config.json wants %s", t->file, t->name,
+                       zb_shape_text(found, sizeof found, t->shape, t->n_dims),
+                       zb_shape_text(wanted, sizeof wanted, s->shape, s->n_dims));
+    if (!t->known)
+        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: tensor %s is %s, wanted F32, F16 or BF16", t->file, t->name,
+                       t->dtype_name);
+    return ZAMBA_OK;
+}
+
+static zamba_status check_equal(const zb_tensor *a, const zb_tensor *b, zamba_error *err)
+{
+    if (a->dtype == b->dtype && a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0)
+        return ZAMBA_OK;
+    return zb_fail(err, ZAMBA_E_MISMATCH,
+                   "%s: tensors %s and %s are tied but differ; which one is right cannot be told (was the model saved "
+                   "with broken ties?)",
+                   b->file, a->name, b->name);
+}
+
+static const zb_tensor *take(binder *b, const char *name)
+{
+    const zb_tensor *t = zb_tensors_find(&b->w->tensors, name);
+    if (t != NULL)
+        b->used[t - b->w->tensors.items] = 1;
+    return t;
+}
+
+/* A shared tensor may stand under any layer that uses its block, once or several times. */
+static zamba_status find_shared(binder *b, zb_spec *s, const zb_tensor **out)
+{
+    char name[200];
+    zamba_status st = ZAMBA_OK;
+    for (size_t u = (size_t)s->block; u < b->plan->n_uses && st == ZAMBA_OK; u += b->plan->config.n_blocks) {
+        zb_spec_name_under(name, sizeof name, s, b->plan->use_layer[u]);
+        const zb_tensor *t = take(b, name);
+        if (t == NULL)
+            continue;
+        st = check_shape(t, s, b->err);
+        if (st == ZAMBA_OK && *out != NULL)
+            st = check_equal(*out, t, b->err);
+        else if (st == ZAMBA_OK)
+            *out = t;
+    }
+    return st;
+}
+
+static zamba_status rename_spec(zb_spec *s, const char *name, zamba_error *err)
+{
+    char *copy = strdup(name);
+    if (copy == NULL)
+        return zb_fail_memory(err, name, strlen(name));
+    free(s->name);
+    s->name = copy;
+    s->suffix = (size_t)(strstr(copy, ".shared_") - copy);
+    return ZAMBA_OK;
+}
+
+static zamba_status find(binder *b, zb_spec *s, const zb_tensor **out)
+{
+    zamba_status st = ZAMBA_OK;
+    *out = NULL;
+    if (s->block >= 0) {
+        st = find_shared(b, s, out);
+        if (st == ZAMBA_OK && *out != NULL && strcmp((*out)->name, s->name) != 0)
+            st = rename_spec(s, (*out)->name, b->err);
+    } else {
+        *out = take(b, s->name);
+        if (*out != NULL)
+            st = check_shape(*out, s, b->err);
+    }
+    if (st == ZAMBA_OK && *out == NULL) {
+        char wanted[96];
+        st = zb_fail(b->err, ZAMBA_E_FORMAT, "%s: tensor %s %s is missing%s", b->folder, s->name,
+                     zb_shape_text(wanted, sizeof wanted, s->shape, s->n_dims),
+                     s->block >= 0 ? " (and under every other layer that shares it)" : "");
+    }
+    return st;
+}
+
+/* A head that is saved although it is tied: fine if it is the embedding again. */
+static zamba_status check_spare_head(binder *b)
+{
+    if (!b->plan->config.tied_head)
+        return ZAMBA_OK;
+    const zb_tensor *head = take(b, "lm_head.weight"),
+                    *embed = zb_tensors_find(&b->w->tensors, "model.embed_tokens.weight");
+    if (head == NULL || embed == NULL)
+        return ZAMBA_OK;
+    if (head->dtype == embed->dtype && head->bytes == embed->bytes && memcmp(head->data, embed->data, head->bytes) == 0)
+        return ZAMBA_OK;
+    return zb_fail(b->err, ZAMBA_E_MISMATCH,
+                   "%s: lm_head.weight differs from model.embed_tokens.weight, but config.json ties them "
+                   "(tie_word_embeddings should be false?)",
+                   head->file);
+}
+
+static int ignorable(const char *name)
+{
+    static const char end[] = "rotary_emb.inv_freq"; /* a buffer that older writers saved; recomputed here */
+    const size_t n = strlen(name), m = sizeof end - 1;
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+static zamba_status check_extra(const binder *b)
+{
+    const zb_tensors *ts = &b->w->tensors;
+    size_t extra = 0, first = 0;
+    for (size_t i = 0; i < ts->n; i++)
+        if (!b->used[i] && !ignorable(ts->items[i].name))
+            if (extra++ == 0)
+                first = i;
+    if (extra == 0)
+        return ZAMBA_OK;
+    char shape[96];
+    const zb_tensor *t = &ts->items[first];
+    return zb_fail(b->err, ZAMBA_E_FORMAT,
+                   "%s: tensor %.120s %s is not part of this model%s (does config.json belong to these weights?)",
+                   t->file, t->name, zb_shape_text(shape, sizeof shape, t->shape, t->n_dims),
+                   extra > 1 ? ", nor are others" : "");
+}
+
+/* ---- placing ---- */
+
+static zamba_status keep(zb_weights *w, void *p, size_t bytes, zamba_error *err)
+{
+    if (p != NULL && w->n_copies == w->copy_capacity) {
+        const size_t capacity = w->copy_capacity == 0 ? 256 : 2 * w->copy_capacity;
+        void **copies = realloc(w->copies, capacity * sizeof *copies);
+        if (copies == NULL) {
+            zb_free_aligned(p);
+            p = NULL;
+        } else {
+            w->copies = copies;
+            w->copy_capacity = capacity;
+        }
+    }
+    if (p == NULL)
+        return zb_fail_memory(err, "weights", bytes);
+    w->copies[w->n_copies++] = p;
+    w->copy_bytes += bytes;
+    return ZAMBA_OK;
+}
+
+static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_spec *s)
+{
+    *m = (zb_mat){.data = t->data, .dtype = t->dtype};
+    m->cols = s->shape[s->n_dims - 1];
+    m->rows = zb_spec_elements(s) / m->cols;
+    if ((uintptr_t)t->data % zb_dtype_size(t->dtype) == 0)
+        return ZAMBA_OK;
+    /* a file whose header leaves its data at an odd address: rare, so a copy is good enough */
+    void *p = zb_alloc_aligned(t->bytes);
+    zamba_status st = keep(b->w, p, t->bytes, b->err);
+    if (st == ZAMBA_OK) {
+        memcpy(p, t->data, t->bytes);
+        m->data = p;
+    }
+    return st;
+}
+
+static zamba_status to_f32(binder *b, const float **out, const zb_tensor *t, const zb_spec *s)
+{
+    const size_t n = zb_spec_elements(s);
+    float *p = zb_alloc_aligned(n * sizeof *p);
+    zamba_status st = keep(b->w, p, n * sizeof *p, b->err);
+    if (st != ZAMBA_OK)
+        return st;
+    zb_to_f32(p, t->data, t->dtype, n);
+    if (s->role == ZB_A_LOG)
+        for (size_t i = 0; i < n; i++)
+            p[i] = -expf(p[i]);
+    *out = p;
+    return ZAMBA_OK;
+}
+
+/* conv1d.weight [channels, 1, K] -> [K, channels] */
+static zamba_status to_conv(binder *b, const float **out, const zb_tensor *t, const zb_spec *s)
+{
+    const size_t C = s->shape[0], K = s->shape[2];
+    const float *rows = NULL;
+    zamba_status st = to_f32(b, &rows, t, s);
+    float *p = st == ZAMBA_OK ? zb_alloc_aligned(C * K * sizeof *p) : NULL;
+    if (st == ZAMBA_OK)
+        st = keep(b->w, p, C * K * sizeof *p, b->err);
+    if (st != ZAMBA_OK)
+        return st;
+    for (size_t c = 0; c < C; c++)
+        for (size_t k = 0; k < K; k++)
+            p[k * C + c] = rows[c * K + k];
+    *out = p;
+    return ZAMBA_OK;
+}
+
+static zamba_status place(binder *b, const zb_tensor *t, const zb_spec *s)
+{
+    zb_weights *w = b->w;
+    zb_mixer_weights *l = s->layer >= 0 ? &w->layers[s->layer] : NULL;
+    zb_block_weights *k = s->block >= 0 ? &w->blocks[s->block] : NULL;
+    zb_use_weights *u = s->use >= 0 ? &w->uses[s->use] : NULL;
+    switch (s->role) {
+    case ZB_EMBED:
+        return to_mat(b, &w->embed, t, s);
+    case ZB_LM_HEAD:
+        return to_mat(b, &w->head, t, s);
+    case ZB_FINAL_NORM:
+        return to_f32(b, &w->final_norm, t, s);
+    case ZB_INPUT_NORM:
+        return to_f32(b, &l->norm, t, s);
+    case ZB_IN_PROJ:
+        return to_mat(b, &l->in_proj, t, s);
+    case ZB_IN_PROJ_BIAS:
+        return to_f32(b, &l->in_bias, t, s);
+    case ZB_OUT_PROJ:
+        return to_mat(b, &l->out_proj, t, s);
+    case ZB_OUT_PROJ_BIAS:
+        return to_f32(b, &l->out_bias, t, s);
+    case ZB_CONV:
+        return to_conv(b, &l->conv, t, s);
+    case ZB_CONV_BIAS:
+        return to_f32(b, &l->conv_bias, t, s);
+    case ZB_A_LOG:
+        return to_f32(b, &l->A, t, s);
+    case ZB_D:
+        return to_f32(b, &l->D, t, s);
+    case ZB_DT_BIAS:
+        return to_f32(b, &l->dt_bias, t, s);
+    case ZB_GATED_NORM:
+        return to_f32(b, &l->gated_norm, t, s);
+    case ZB_X_PROJ:
+        return to_mat(b, &l->x_proj, t, s);
+    case ZB_DT_PROJ:
+        return to_mat(b, &l->dt_proj, t, s);
+    case ZB_LINEAR:
+        return to_mat(b, &u->linear, t, s);
+    case ZB_GATE_UP_ADAPTER_0:
+    case ZB_GATE_UP_ADAPTER_1:
+        return to_mat(b, &u->gate_up_adapter[s->role - ZB_GATE_UP_ADAPTER_0], t, s);
+    case ZB_Q_ADAPTER_0:
+    case ZB_Q_ADAPTER_1:
+        return to_mat(b, &u->q_adapter[s->role - ZB_Q_ADAPTER_0], t, s);
+    case ZB_K_ADAPTER_0:
+    case ZB_K_ADAPTER_1:
+        return to_mat(b, &u->k_adapter[s->role - ZB_K_ADAPTER_0], t, s);
+    case ZB_V_ADAPTER_0:
+    case ZB_V_ADAPTER_1:
+        return to_mat(b, &u->v_adapter[s->role - ZB_V_ADAPTER_0], t, s);
+    case ZB_ATTN_NORM:
+        return to_f32(b, &k->attn_norm, t, s);
+    case ZB_FFN_NORM:
+        return to_f32(b, &k->ffn_norm, t, s);
+    case ZB_Q:
+        return to_mat(b, &k->q, t, s);
+    case ZB_K:
+        return to_mat(b, &k->k, t, s);
+    case ZB_V:
+        return to_mat(b, &k->v, t, s);
+    case ZB_O:
+        return to_mat(b, &k->o, t, s);
+    case ZB_GATE_UP:
+        return to_mat(b, &k->gate_up, t, s);
+    case ZB_GATE_UP_BIAS:
+        return to_f32(b, &k->gate_up_bias, t, s);
+    case ZB_GATE:
+        return to_mat(b, &k->gate, t, s);
+    case ZB_UP:
+        return to_mat(b, &k->up, t, s);
+    case ZB_DOWN:
+        return to_mat(b, &k->down, t, s);
+    case ZB_DOWN_BIAS:
+        return to_f32(b, &k->down_bias, t, s);
+    }
+    return ZAMBA_OK;
+}
+
+/* ---- the fingerprint: names, shapes and a sample of the bytes of every tensor, and what changes the arithmetic ----
+ */
+
+static uint64_t fingerprint(const zb_weights *w, const zb_plan *p)
+{
+    const zb_config *c = &p->config;
+    const double numbers[] = {c->rope_theta,       (double)c->dt_min,   (double)c->dt_max,
+                              (double)c->norm_eps, (double)c->use_rope, (double)c->family};
+    uint64_t h = zb_hash(numbers, sizeof numbers, 1);
+    h = zb_hash(c->hybrid, c->n_layers, h);
+    for (size_t i = 0; i < p->n_specs; i++) {
+        const zb_tensor *t = w->bound[i];
+        const zb_spec *s = &p->specs[i];
+        const unsigned char *data = t->data;
+        const size_t piece = t->bytes < 256 ? t->bytes : 256;
+        /* shared tensors count by what they are, not by the layer they happened to be saved under */
+        h = zb_hash(s->name + s->suffix, strlen(s->name + s->suffix), h);
+        h = zb_hash(s->shape, sizeof s->shape, h + (uint64_t)s->block);
+        h = zb_hash(data, piece, h);
+        h = zb_hash(data + (t->bytes - piece) / 2, piece, h);
+        h = zb_hash(data + t->bytes - piece, piece, h);
+    }
+    return h;
+}
+
+zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, zamba_error *err)
+{
+    const zb_config *c = &plan->config;
+    binder b = {.w = w, .plan = plan, .folder = folder, .err = err};
+    *w = (zb_weights){0};
+    zamba_status st = zb_tensors_open(&w->tensors, folder, err);
+    if (st != ZAMBA_OK)
+        return st;
+    b.used = calloc(w->tensors.n + 1, 1);
+    w->bound = calloc(plan->n_specs, sizeof *w->bound);
+    w->layers = calloc(c->n_layers, sizeof *w->layers);
+    w->blocks = calloc(plan->n_uses + 1, sizeof *w->blocks); /* never more blocks than uses */
+    w->uses = calloc(plan->n_uses + 1, sizeof *w->uses);
+    if (b.used == NULL || w->bound == NULL || w->layers == NULL || w->blocks == NULL || w->uses == NULL)
+        st = zb_fail_memory(err, folder, plan->n_specs * sizeof *w->bound);
+    /* find and check everything before anything is copied: the file bounds what is allocated */
+    for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++)
+        st = find(&b, &plan->specs[i], &w->bound[i]);
+    if (st == ZAMBA_OK)
+        st = check_spare_head(&b);
+    if (st == ZAMBA_OK)
+        st = check_extra(&b);
+    for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++)
+        st = place(&b, w->bound[i], &plan->specs[i]);
+    if (st == ZAMBA_OK && c->tied_head)
+        w->head = w->embed;
+    if (st == ZAMBA_OK)
+        w->fingerprint = fingerprint(w, plan);
+    free(b.used);
+    if (st != ZAMBA_OK)
+        zb_weights_close(w);
+    return st;
+}
+
+void zb_weights_close(zb_weights *w)
+{
+    for (size_t i = 0; i < w->n_copies; i++)
+        zb_free_aligned(w->copies[i]);
+    free(w->copies);
+    free(w->bound);
+    free(w->layers);
+    free(w->blocks);
+    free(w->uses);
+    zb_tensors_close(&w->tensors);
+    *w = (zb_weights){0};
+}

@@ -1,0 +1,51 @@
+/* weights.h — the plan's tensor list bound to the bytes of a checkpoint. Matrices stay mapped in their own dtype;
+ * vectors, convolutions and the like are f32 copies, laid out as the kernels want them. */
+#ifndef ZB_WEIGHTS_H
+#define ZB_WEIGHTS_H
+
+#include "io/safetensors.h"
+#include "model/plan.h"
+
+typedef struct zb_mixer_weights {
+    const float *norm; /* [hidden], before the mixer                                  */
+    zb_mat in_proj, out_proj;
+    const float *in_bias, *out_bias; /* or NULL                                               */
+    const float *conv;               /* [K, channels]: transposed, so that channels are contiguous  */
+    const float *conv_bias;          /* [channels] or NULL                                          */
+    const float *A;                  /* -exp(A_log): [heads] or [inner, state]                      */
+    const float *D;                  /* [heads] or [inner]                                          */
+    const float *dt_bias;            /* [heads] or [inner]                                          */
+    const float *gated_norm;         /* Mamba-2: [inner]                                            */
+    zb_mat x_proj, dt_proj;          /* Mamba-1: all heads below one another                        */
+} zb_mixer_weights;
+
+typedef struct zb_block_weights {
+    const float *attn_norm, *ffn_norm;          /* [2 hidden], [hidden]                                */
+    zb_mat q, k, v, o, gate_up, gate, up, down; /* gate_up, or gate and up                    */
+    const float *gate_up_bias, *down_bias;      /* or NULL                                    */
+} zb_block_weights;
+
+typedef struct zb_use_weights {
+    zb_mat linear;
+    zb_mat gate_up_adapter[2], q_adapter[2], k_adapter[2], v_adapter[2]; /* rows 0: none       */
+} zb_use_weights;
+
+typedef struct zb_weights {
+    zb_tensors tensors;      /* owned mapping                                                      */
+    const zb_tensor **bound; /* [plan.n_specs]: where each entry of the list was found        */
+    zb_mat embed, head;
+    const float *final_norm;
+    zb_mixer_weights *layers; /* [n_layers]                                                   */
+    zb_block_weights *blocks; /* [n_blocks]                                                   */
+    zb_use_weights *uses;     /* [n_uses]                                                     */
+    void **copies;            /* owned f32 (or realigned) copies                              */
+    size_t n_copies, copy_capacity;
+    uint64_t copy_bytes, fingerprint;
+} zb_weights;
+
+/* Map folder's tensors and bind every entry of the list. Missing, extra, misshapen or wrong-typed tensors and tied
+ * copies that differ are errors that name the tensor. The plan gets the names that were found. */
+zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, zamba_error *err);
+void zb_weights_close(zb_weights *w);
+
+#endif

@@ -1,0 +1,142 @@
+/* workspace.c — sizes and reuse of forward scratch. */
+#include "model/workspace.h"
+
+#include <stdlib.h>
+
+#include "core/mem.h"
+
+typedef struct layout {
+    float *base;
+    size_t at;
+} layout;
+
+static float *take_rows(layout *l, size_t rows, size_t cols)
+{
+    float *p = l->base == NULL ? NULL : l->base + l->at;
+    l->at += (rows * cols + 15) / 16 * 16;
+    return p;
+}
+
+/* Lay everything out at `base`, or only count when base is NULL; returns the floats needed. */
+static size_t lay_out(zb_workspace *ws, const zb_plan *p, size_t rows, float *base)
+{
+    const zb_config *c = &p->config;
+    const size_t h = c->hidden_size, q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim,
+                 zamba1 = c->family == ZB_ZAMBA1, hybrid = p->n_uses > 0;
+    layout l = {base, 0};
+    ws->x = take_rows(&l, rows, h);
+    ws->x0 = take_rows(&l, rows, h);
+    ws->t = take_rows(&l, rows, h);
+    ws->normed = take_rows(&l, rows, h);
+    ws->wide = take_rows(&l, rows, hybrid * 2 * h);
+    ws->proj = take_rows(&l, rows, p->in_rows);
+    ws->conv = take_rows(&l, rows, p->conv_channels);
+    ws->y = take_rows(&l, rows, c->mamba_inner);
+    ws->dt = take_rows(&l, rows, zamba1 ? c->mamba_inner : c->mamba_heads);
+    ws->dbc = take_rows(&l, rows, zamba1 * c->mamba_heads * (c->mamba_dt_rank + 2 * c->mamba_state));
+    ws->q = take_rows(&l, rows, hybrid * q);
+    ws->k = take_rows(&l, rows, hybrid * kv);
+    ws->v = take_rows(&l, rows, hybrid * kv);
+    ws->attn = take_rows(&l, rows, hybrid * q);
+    ws->gate_up = take_rows(&l, rows, hybrid * 2 * c->ffn_size);
+    ws->adapter = take_rows(&l, rows, hybrid * 3 * c->adapter_rank);
+    ws->cos = take_rows(&l, rows, c->use_rope ? c->head_dim / 2 : 0);
+    ws->sin = take_rows(&l, rows, c->use_rope ? c->head_dim / 2 : 0);
+    return l.at;
+}
+
+static size_t worker_floats(const zb_plan *p, size_t rows)
+{
+    const zb_config *c = &p->config;
+    const zb_ssm_dims d = {c->mamba_heads, c->mamba_groups, c->mamba_head_dim, c->mamba_state};
+    const size_t ssd = c->family == ZB_ZAMBA1 ? 0 : zb_ssd_scratch(d), head = rows * ZB_HEAD_TILE;
+    return ((ssd > head ? ssd : head) + 15) / 16 * 16;
+}
+
+static void workspace_free(zb_workspace *ws)
+{
+    zb_free_aligned(ws->block);
+    zb_free_aligned(ws->worker);
+    free(ws->page_ptrs);
+    free(ws->spans);
+    free(ws);
+}
+
+size_t zb_workspace_bytes(const zamba_model *m, size_t rows)
+{
+    zb_workspace ws;
+    return (lay_out(&ws, &m->plan, rows, NULL) + (size_t)zb_pool_threads(m->pool) * worker_floats(&m->plan, rows)) *
+           sizeof(float);
+}
+
+static zamba_status fit_rows(zb_workspace *ws, const zamba_model *m, size_t rows, zamba_error *err)
+{
+    const size_t floats = lay_out(ws, &m->plan, rows, NULL), per_worker = worker_floats(&m->plan, rows),
+                 workers = (size_t)zb_pool_threads(m->pool);
+    zb_free_aligned(ws->block);
+    zb_free_aligned(ws->worker);
+    ws->rows = 0;
+    ws->block = zb_alloc_aligned(floats * sizeof(float));
+    ws->worker = zb_alloc_aligned(workers * per_worker * sizeof(float));
+    if (ws->block == NULL || ws->worker == NULL)
+        return zb_fail_memory(err, "workspace", (floats + workers * per_worker) * sizeof(float));
+    lay_out(ws, &m->plan, rows, ws->block);
+    ws->worker_floats = per_worker;
+    ws->rows = rows;
+    return ZAMBA_OK;
+}
+
+zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t pages, zb_workspace **out,
+                               zamba_error *err)
+{
+    zamba_status st = ZAMBA_OK;
+    pthread_mutex_lock(&m->workspace_lock);
+    zb_workspace *ws = m->workspaces;
+    if (ws != NULL)
+        m->workspaces = ws->next;
+    pthread_mutex_unlock(&m->workspace_lock);
+    if (ws == NULL)
+        ws = calloc(1, sizeof *ws);
+    if (ws == NULL)
+        return zb_fail_memory(err, "workspace", sizeof *ws);
+    if (ws->rows < rows)
+        st = fit_rows(ws, m, rows, err);
+    if (st == ZAMBA_OK && ws->span_capacity < spans) {
+        zb_span *p = realloc(ws->spans, spans * sizeof *p);
+        if (p == NULL)
+            st = zb_fail_memory(err, "workspace", spans * sizeof *p);
+        else
+            ws->spans = p, ws->span_capacity = spans;
+    }
+    if (st == ZAMBA_OK && ws->page_capacity < pages) {
+        const size_t n = 2 * pages * (size_t)zb_pool_threads(m->pool);
+        const float **p = realloc(ws->page_ptrs, n * sizeof *p);
+        if (p == NULL)
+            st = zb_fail_memory(err, "workspace", n * sizeof *p);
+        else
+            ws->page_ptrs = p, ws->page_capacity = pages;
+    }
+    if (st != ZAMBA_OK) {
+        workspace_free(ws);
+        return st;
+    }
+    *out = ws;
+    return ZAMBA_OK;
+}
+
+void zb_workspace_give(zamba_model *m, zb_workspace *ws)
+{
+    pthread_mutex_lock(&m->workspace_lock);
+    ws->next = m->workspaces;
+    m->workspaces = ws;
+    pthread_mutex_unlock(&m->workspace_lock);
+}
+
+void zb_workspace_free_all(zamba_model *m)
+{
+    while (m->workspaces != NULL) {
+        zb_workspace *ws = m->workspaces;
+        m->workspaces = ws->next;
+        workspace_free(ws);
+    }
+}

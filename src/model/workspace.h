@@ -1,0 +1,52 @@
+/* workspace.h — the scratch memory of one forward call, kept by the model between calls so that a decode step
+ * allocates nothing. All sizes follow from the plan and the number of rows. */
+#ifndef ZB_WORKSPACE_H
+#define ZB_WORKSPACE_H
+
+#include "model/sequence.h"
+
+/* A run of rows that belongs to one sequence. */
+typedef struct zb_span {
+    zamba_sequence *seq;
+    size_t item, row, n; /* which item; first row here; rows           */
+    size_t done;         /* tokens of the item before these            */
+} zb_span;
+
+struct zb_workspace {
+    zb_workspace *next;
+    size_t rows; /* capacity */
+    /* [rows, ...] */
+    float *x, *x0;     /* residual stream, embedding: hidden          */
+    float *t, *normed; /* hidden                                      */
+    float *wide;       /* 2 hidden: normalised concat                 */
+    float *proj;       /* in_proj                                     */
+    float *conv, *y;   /* conv channels; inner                        */
+    float *dt;         /* heads, or inner in Mamba-1                  */
+    float *dbc;        /* Mamba-1: heads * (dt_rank + 2 state)        */
+    float *q, *k, *v, *attn;
+    float *gate_up;   /* 2 ffn                                       */
+    float *adapter;   /* 3 adapter_rank                              */
+    float *cos, *sin; /* head_dim / 2                                */
+    float *block;     /* the one arena behind all of these           */
+    /* per worker */
+    float *worker; /* scratch of worker w at w * worker_floats    */
+    size_t worker_floats;
+    const float **page_ptrs; /* [n_workers][2][page_capacity]         */
+    size_t page_capacity;
+    zb_span *spans;
+    size_t span_capacity;
+};
+
+/* An idle workspace of the model, or a new one; fits `rows` rows, `spans` spans and contexts of `pages` pages. */
+zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t pages, zb_workspace **out,
+                               zamba_error *err);
+void zb_workspace_give(zamba_model *m, zb_workspace *ws);
+void zb_workspace_free_all(zamba_model *m);
+
+/* Bytes of a workspace of that many rows. */
+size_t zb_workspace_bytes(const zamba_model *m, size_t rows);
+
+/* Rows of logits that a worker makes at a time before they are handed to their items. */
+#define ZB_HEAD_TILE 64
+
+#endif
