@@ -57,6 +57,47 @@ class Goldens(unittest.TestCase):
         self.assertEqual(checker.failed, 3)
 
 
+class DefaultModel(unittest.TestCase):
+    """A trained model whose dt really meets its floor (time_step_limit): a wrong reading of it changes the text."""
+    FOLDER = "models/starter-zamba2"
+
+    def test_continuations_and_perplexity(self):
+        model, golden = zr.Model(self.FOLDER), zr.json_read(os.path.join(self.FOLDER, "golden.json"))
+        for case in golden["greedy"]["cases"][:2]:
+            self.assertEqual(zr.generate(model, case["prompt_ids"], 48), case["continuation_ids"])
+        ids = np.fromfile(os.path.join(self.FOLDER, "valid20k.u16"), "<u2").astype(np.int64)[:256]
+        logits = zr.forward(model, zr.State(model), ids)[:-1].astype(np.float64)
+        best = logits.max(-1)
+        nll = np.sum(np.log(np.exp(logits - best[:, None]).sum(-1)) + best - logits[np.arange(255), ids[1:]])
+        self.assertAlmostEqual(nll / golden["perplexity"]["window_nll"][0], 1, delta=1e-5)
+
+
+class CommandLine(unittest.TestCase):
+    def run_twin(self, *args):
+        old, sys.argv = sys.argv, ["zamba_reference.py", *args]
+        try:
+            code, out = captured(zr.main)
+        finally:
+            sys.argv = old
+        self.assertEqual(code, 0)
+        return out
+
+    def test_logits_hidden_generate(self):
+        golden = {k: v[1] for k, v in zr.safetensors_read(os.path.join(SMALL, "forward.safetensors")).items()}
+        with tempfile.TemporaryDirectory() as folder:
+            ids, out = os.path.join(folder, "ids.json"), os.path.join(folder, "out.safetensors")
+            with open(ids, "w", encoding="utf-8") as f:
+                json.dump([golden["input_ids.T64"][0].tolist(), golden["input_ids.T7"][0].tolist()], f)
+            for more in ((), ("--split", "5,8"), ("--f64", "--dt-floor", "none")):
+                self.run_twin("logits", SMALL, "--ids", ids, "-o", out, *more)
+                got = zr.safetensors_read(out)
+                for k, name in enumerate(("logits.T64", "logits.T7")):
+                    np.testing.assert_allclose(got[f"logits.{k}"][1], golden[name][0], atol=5e-4)
+            self.run_twin("hidden", SMALL, "--ids", ids, "-o", out)
+            self.assertEqual(zr.safetensors_read(out)["hidden.1.4"][1].shape, (7, 24))
+        self.assertEqual(len(json.loads(self.run_twin("generate", SMALL, "--prompt-ids", "5,6", "-n", "4", "--ignore-eos"))), 4)
+
+
 class Sizes(unittest.TestCase):
     def test_published(self):
         for name, raw in zr.PUBLISHED.items():
