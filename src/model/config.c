@@ -10,8 +10,11 @@
 #include "io/file.h"
 #include "io/json.h"
 
-#define MAX_SIZE ((size_t)1 << 24) /* of any one dimension: far above every published model, products stay in 64 bits  \
-                                    */
+#define MAX_SIZE                                                                                                       \
+    ((size_t)1 << 24) /* of any one dimension: far above every published model, products stay in 64 bits               \
+                       */
+
+#define LONG_CONTEXT 16384 /* positions under use_long_context */
 
 typedef struct reader {
     const json_t *root;
@@ -146,13 +149,20 @@ static void unsupported(reader *r, const char *fmt, const char *detail)
     r->st = zb_fail(r->err, ZAMBA_E_UNSUPPORTED, "%s: %s", r->name, what);
 }
 
+/* Who wrote the file: its version if it says one, else the keys and layer names that only one writer uses. */
 static zb_dialect find_dialect(const reader *r)
 {
     const char *version = json_string_value(json_object_get(r->root, "transformers_version"));
-    if (json_object_get(r->root, "rope_parameters") != NULL || (version != NULL && atoi(version) >= 5))
+    const char *type = json_string_value(json_array_get(json_object_get(r->root, "layers_block_type"), 0));
+    type = type != NULL ? type : "";
+    if (json_object_get(r->root, "rope_parameters") != NULL || (version != NULL && atoi(version) >= 5) ||
+        strcmp(type, "linear_attention") == 0)
         return ZB_TRANSFORMERS_5;
-    if (get(r, KEYS("state_size", "conv_dimension", "expansion_factor", "lora_rank", "use_shared_block_lora"), NULL) !=
-        NULL)
+    if (strcmp(type, "m") == 0 || strcmp(type, "g") == 0 ||
+        get(r,
+            KEYS("state_size", "conv_dimension", "expansion_factor", "lora_rank", "ffn_hidden_size",
+                 "use_shared_block_lora", "use_shared_attention_lora", "se_shared_attention_lora"),
+            NULL) != NULL)
         return ZB_ZYPHRA_2024;
     return ZB_TRANSFORMERS_4;
 }
@@ -250,6 +260,8 @@ static void read_rope(reader *r, zb_config *c)
     const json_t *parameters = get(r, KEYS("rope_parameters"), NULL), *scaling = get(r, KEYS("rope_scaling"), NULL);
     c->use_rope = c->family == ZB_ZAMBA2 && get_bool(r, KEYS("use_mem_rope"), 0);
     c->long_context = get_bool(r, KEYS("use_long_context"), 0);
+    if (c->long_context && c->family == ZB_ZAMBA2)
+        c->max_positions = LONG_CONTEXT; /* every dialect does so, whatever the file says */
     c->rope_theta = get_real(r, KEYS("rope_theta"), 10000.0, 1e-3, 1e30);
     if (parameters != NULL && !json_is_object(parameters))
         fail_value(r, "rope_parameters", parameters, "an object");
