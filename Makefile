@@ -15,7 +15,7 @@ setup = @if [ "$(SETUP)" != no ]; then sh scripts/setup.sh $(1) --quiet; fi
 
 build: ## build the program and the libraries: build/release/zamba (the default)
 	$(call setup,build)
-	@sh scripts/build.sh release --jobs $(JOBS) zamba_program zamba zamba_static
+	@sh scripts/build.sh release --jobs $(JOBS) zamba_program zamba zamba_static zamba_manual
 
 run: build ## build, then run the default model; ARGS="..." are the program's arguments after `run`
 	@$(PROGRAM) run $(ARGS)

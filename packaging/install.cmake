@@ -1,12 +1,32 @@
-# install.cmake — what `make install` puts where: program, both libraries, header, pkg-config and CMake package files, man
-# page, shell completions, the default model, documents. Everything below the prefix, and nothing names the prefix, so
-# an installed tree can be moved as a whole.
+# install.cmake — what `make install` puts where: program, both libraries, header, pkg-config and CMake package files,
+# man page, shell completions, the default model, documents. Everything goes below the prefix and nothing names the
+# prefix, so an installed tree can be moved as a whole.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS zamba EXPORT zamba LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+install(TARGETS zamba EXPORT zamba LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS zamba_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES include/zamba.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+# The program, and the man page and completions that it writes itself from its one table of options.
+install(TARGETS zamba_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(NOT CMAKE_CROSSCOMPILING)
+  set(ZAMBA_MANUAL ${CMAKE_BINARY_DIR}/manual)
+  add_custom_command(OUTPUT ${ZAMBA_MANUAL}/zamba.1 ${ZAMBA_MANUAL}/zamba.bash ${ZAMBA_MANUAL}/_zamba
+                            ${ZAMBA_MANUAL}/zamba.fish
+                     COMMAND ${CMAKE_COMMAND} -E make_directory ${ZAMBA_MANUAL}
+                     COMMAND zamba_program man > ${ZAMBA_MANUAL}/zamba.1
+                     COMMAND zamba_program completion bash > ${ZAMBA_MANUAL}/zamba.bash
+                     COMMAND zamba_program completion zsh > ${ZAMBA_MANUAL}/_zamba
+                     COMMAND zamba_program completion fish > ${ZAMBA_MANUAL}/zamba.fish
+                     DEPENDS zamba_program VERBATIM)
+  add_custom_target(zamba_manual ALL DEPENDS ${ZAMBA_MANUAL}/zamba.1)
+  install(FILES ${ZAMBA_MANUAL}/zamba.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install(FILES ${ZAMBA_MANUAL}/zamba.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+          RENAME zamba)
+  install(FILES ${ZAMBA_MANUAL}/_zamba DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+  install(FILES ${ZAMBA_MANUAL}/zamba.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+endif()
 
 # pkg-config: `pkg-config --cflags --libs zamba`, with --static for libzamba.a.
 file(RELATIVE_PATH ZAMBA_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")

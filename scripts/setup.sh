@@ -3,14 +3,14 @@
 #
 #   sh scripts/setup.sh [build|test|ci] [--quiet]
 #
-# build (the default): compiler, CMake, two libraries. test: also what the tests run. ci: also the second compiler and the
-# checkers. Looks into the package database, not at the network: once all is there, it works offline and in an instant.
+# build (the default): compiler, CMake, two libraries. test: also what the tests run. ci: also the second compiler and
+# the checkers. Looks into the package database, not at the network: once all is there, it works offline, in an instant.
 # Elsewhere than on Debian it names the packages and goes on if the tools are there.
 set -eu
 
 build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libedit-dev"
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
-ci_packages="clang llvm clang-format valgrind libc6-dbg mandoc"
+ci_packages="clang clang-format valgrind libc6-dbg mandoc"
 
 level=build
 quiet=no

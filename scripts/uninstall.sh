@@ -1,5 +1,5 @@
 #!/bin/sh
-# uninstall.sh — remove the files that `make install` noted in its manifest, and the folders of ours that are then empty.
+# uninstall.sh — remove what `make install` noted in its manifest, and the folders of ours that are then empty.
 #
 #   sh scripts/uninstall.sh MANIFEST [DESTDIR]
 set -eu
