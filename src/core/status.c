@@ -54,6 +54,35 @@ static void end_on_character(char *text, size_t capacity)
     text[n] = '\0';
 }
 
+/* Bytes of the UTF-8 character at p (NUL-terminated), or 0 if there is none or it is a control character. */
+static size_t printable_length(const unsigned char *p)
+{
+    if (p[0] < 0x80)
+        return p[0] >= 0x20 && p[0] != 0x7F;
+    const size_t n = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+    if (p[0] < 0xC2 || p[0] > 0xF4)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xC0) != 0x80)
+            return 0;
+    if ((p[0] == 0xC2 && p[1] < 0xA0) || (p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
+        (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
+        return 0;
+    return n;
+}
+
+/* Messages quote file names and contents that anybody may have written, and end on terminals and in JSON: what is no
+ * UTF-8 or could steer a terminal becomes '?'. */
+static void make_printable(char *text)
+{
+    while (*text != '\0') {
+        const size_t n = printable_length((const unsigned char *)text);
+        if (n == 0)
+            *text = '?';
+        text += n == 0 ? 1 : n;
+    }
+}
+
 zamba_status zb_fail(zamba_error *err, zamba_status code, const char *fmt, ...)
 {
     if (err != NULL) {
@@ -62,6 +91,7 @@ zamba_status zb_fail(zamba_error *err, zamba_status code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->message, sizeof err->message, fmt, args);
         end_on_character(err->message, sizeof err->message);
+        make_printable(err->message);
         va_end(args);
     }
     return code;
@@ -80,6 +110,7 @@ zamba_status zb_fail_prefix(zamba_error *err, zamba_status code, const char *fmt
         memcpy(err->message, joined, sizeof err->message - 1);
         err->message[sizeof err->message - 1] = '\0';
         end_on_character(err->message, sizeof err->message);
+        make_printable(err->message);
         err->code = code;
     }
     return code;
@@ -99,5 +130,6 @@ void zb_log(zamba_log_level level, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(message, sizeof message, fmt, args);
     va_end(args);
+    make_printable(message);
     log_target.fn(log_target.user, level, message);
 }
