@@ -1,11 +1,14 @@
 /* safetensors.c — the safetensors header and the shard index. Every length and offset is checked against the file
  * before use; as in the reference reader, tensors must cover the data without holes or overlaps. */
+#define _POSIX_C_SOURCE 200809L
 #include "io/safetensors.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "io/json.h"
 
@@ -57,7 +60,7 @@ static zamba_status parse_tensor(zb_tensor *t, const json_t *entry, const unsign
     snprintf(t->dtype_name, sizeof t->dtype_name, "%s", json_string_value(dtype));
     t->known = zb_dtype_parse(t->dtype_name, &t->dtype);
     element = t->known ? zb_dtype_size(t->dtype) : foreign_size(t->dtype_name);
-    if (element == 0)
+    if (element == 0 || strlen(t->dtype_name) != json_string_length(dtype))
         return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: tensor %.80s: unknown dtype %s", path, t->name, t->dtype_name);
     if (json_array_size(shape) > ZB_MAX_DIMS)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: tensor %.80s: %zu dimensions, at most %d are read", path, t->name,
@@ -113,17 +116,30 @@ static zamba_status check_cover(zb_tensor *items, size_t n, const unsigned char 
     return ZAMBA_OK;
 }
 
+static size_t length_field(const unsigned char *data)
+{
+    size_t n = 0;
+    for (int i = 7; i >= 0; i--)
+        n = n << 8 | data[i];
+    return n;
+}
+
+/* Of a file that may be anything: no more than it holds. */
+static size_t header_bytes(const zb_file *f)
+{
+    const size_t n = f->size < 8 ? 0 : length_field(f->data);
+    return n < f->size ? n : f->size;
+}
+
 zamba_status zb_safetensors_parse(zb_tensors *ts, const unsigned char *data, size_t size, const char *path,
                                   zamba_error *err)
 {
     json_t *header = NULL;
     const char *name;
     json_t *entry;
-    size_t n_header = 0;
     if (size < 8)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, a header needs 8 (cut-off download?)", path, size);
-    for (int i = 7; i >= 0; i--)
-        n_header = n_header << 8 | data[i];
+    const size_t n_header = length_field(data);
     if (n_header > size - 8)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: header of %zu bytes in a file of %zu (cut-off download?)", path,
                        n_header, size);
@@ -160,6 +176,7 @@ zamba_status zb_safetensors_parse(zb_tensors *ts, const unsigned char *data, siz
 
 static zamba_status add_file(zb_tensors *ts, const char *path, zamba_error *err)
 {
+    size_t headers = 0;
     zb_file *files = realloc(ts->files, (ts->n_files + 1) * sizeof *files);
     if (files == NULL)
         return zb_fail_memory(err, path, sizeof *files);
@@ -168,6 +185,11 @@ static zamba_status add_file(zb_tensors *ts, const char *path, zamba_error *err)
     if (st != ZAMBA_OK)
         return st;
     const zb_file *f = &files[ts->n_files++];
+    for (size_t i = 0; i < ts->n_files; i++) /* a thousand files must not take a thousand times what one may take */
+        headers += header_bytes(&files[i]);
+    if (headers > zb_json_large.max_bytes)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: with this file the headers are %zu bytes, at most %zu are read", path,
+                       headers, zb_json_large.max_bytes);
     return zb_safetensors_parse(ts, f->data, f->size, f->path, err);
 }
 
@@ -175,6 +197,16 @@ static zamba_status add_file(zb_tensors *ts, const char *path, zamba_error *err)
 static int plain_name(const char *name)
 {
     return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL && strchr(name, '\\') == NULL;
+}
+
+static zamba_status sort(zb_tensors *ts, zamba_error *err)
+{
+    qsort(ts->items, ts->n, sizeof *ts->items, by_name);
+    for (size_t i = 1; i < ts->n; i++)
+        if (strcmp(ts->items[i - 1].name, ts->items[i].name) == 0)
+            return zb_fail(err, ZAMBA_E_FORMAT, "%s: tensor %.80s is also in %s", ts->items[i].file, ts->items[i].name,
+                           ts->items[i - 1].file);
+    return ZAMBA_OK;
 }
 
 static zamba_status add_shards(zb_tensors *ts, const char *folder, const char *index_path, zamba_error *err)
@@ -215,7 +247,7 @@ static zamba_status add_shards(zb_tensors *ts, const char *folder, const char *i
                 break;
         }
     if (st == ZAMBA_OK)
-        qsort(ts->items, ts->n, sizeof *ts->items, by_name);
+        st = sort(ts, err);
     if (st == ZAMBA_OK)
         json_object_foreach(map, name, value)
         {
@@ -245,7 +277,8 @@ static zamba_status nothing_found(const char *folder, zamba_error *err)
     DIR *dir = opendir(folder);
     char found[128] = "";
     if (dir == NULL)
-        return zb_fail(err, ZAMBA_E_NOT_FOUND, "%s: no such folder", folder);
+        return zb_fail(err, errno == ENOENT ? ZAMBA_E_NOT_FOUND : ZAMBA_E_IO, "%s: cannot open the folder: %s", folder,
+                       strerror(errno));
     for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
         for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
             if (ends_with(e->d_name, pickles[i]))
@@ -259,24 +292,26 @@ static zamba_status nothing_found(const char *folder, zamba_error *err)
     return zb_fail(err, ZAMBA_E_NOT_FOUND, "%s: no model.safetensors and no model.safetensors.index.json", folder);
 }
 
+/* Whatever it is: a pipe or a link to nowhere is then refused by its name instead of being overlooked. */
+static int stands_there(const char *path)
+{
+    struct stat sb;
+    return lstat(path, &sb) == 0;
+}
+
 zamba_status zb_tensors_open(zb_tensors *out, const char *folder, zamba_error *err)
 {
     char path[4096];
     *out = (zb_tensors){0};
     zamba_status st = zb_path_join(path, sizeof path, folder, "model.safetensors", err);
-    if (st == ZAMBA_OK && zb_file_exists(path)) {
+    if (st == ZAMBA_OK && stands_there(path)) {
         st = add_file(out, path, err);
+        if (st == ZAMBA_OK)
+            st = sort(out, err);
     } else if (st == ZAMBA_OK) {
         st = zb_path_join(path, sizeof path, folder, "model.safetensors.index.json", err);
         if (st == ZAMBA_OK)
-            st = zb_file_exists(path) ? add_shards(out, folder, path, err) : nothing_found(folder, err);
-    }
-    if (st == ZAMBA_OK) {
-        qsort(out->items, out->n, sizeof *out->items, by_name);
-        for (size_t i = 1; i < out->n && st == ZAMBA_OK; i++)
-            if (strcmp(out->items[i - 1].name, out->items[i].name) == 0)
-                st = zb_fail(err, ZAMBA_E_FORMAT, "%s: tensor %.80s is also in %s", out->items[i].file,
-                             out->items[i].name, out->items[i - 1].file);
+            st = stands_there(path) ? add_shards(out, folder, path, err) : nothing_found(folder, err);
     }
     if (st != ZAMBA_OK)
         zb_tensors_close(out);
