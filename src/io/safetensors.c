@@ -103,7 +103,8 @@ static zamba_status check_cover(zb_tensor *items, size_t n, const unsigned char 
                                 zamba_error *err)
 {
     size_t at = 0;
-    qsort(items, n, sizeof *items, by_data);
+    if (n > 0)
+        qsort(items, n, sizeof *items, by_data);
     for (size_t i = 0; i < n; i++) {
         const size_t begin = (size_t)((const unsigned char *)items[i].data - data);
         if (begin != at)
@@ -169,7 +170,8 @@ zamba_status zb_safetensors_parse(zb_tensors *ts, const unsigned char *data, siz
             ts->items[ts->n++] = t;
         }
     if (st == ZAMBA_OK)
-        st = check_cover(ts->items + first, ts->n - first, data + 8 + n_header, size - 8 - n_header, path, err);
+        st = check_cover(first > 0 ? ts->items + first : ts->items, ts->n - first, data + 8 + n_header,
+                         size - 8 - n_header, path, err);
     json_decref(header);
     return st;
 }
@@ -201,7 +203,8 @@ static int plain_name(const char *name)
 
 static zamba_status sort(zb_tensors *ts, zamba_error *err)
 {
-    qsort(ts->items, ts->n, sizeof *ts->items, by_name);
+    if (ts->n > 0)
+        qsort(ts->items, ts->n, sizeof *ts->items, by_name);
     for (size_t i = 1; i < ts->n; i++)
         if (strcmp(ts->items[i - 1].name, ts->items[i].name) == 0)
             return zb_fail(err, ZAMBA_E_FORMAT, "%s: tensor %.80s is also in %s", ts->items[i].file, ts->items[i].name,
