@@ -10,7 +10,7 @@ set -eu
 
 build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libedit-dev"
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
-ci_packages="clang clang-format valgrind libc6-dbg mandoc"
+ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc"
 
 level=build
 quiet=no
