@@ -257,7 +257,7 @@ typedef struct zamba_sampler_options {
     float presence_penalty;  /* subtracted once from seen ids; 0: off                                         */
     float frequency_penalty; /* subtracted for each time an id was seen; 0: off                               */
     int32_t repeat_last_n;   /* how far back "seen" looks; 0: nowhere, -1: the whole context. Default 64      */
-    const zamba_logit_bias *logit_bias; /* copied; -INFINITY forbids an id                                    */
+    const zamba_logit_bias *logit_bias; /* copied; finite, or -INFINITY forbids an id; named twice: both count */
     size_t n_logit_bias;
     int32_t n_top; /* how many alternatives zamba_sample reports; 0: none                           */
     uint64_t seed; /* same seed, same logits: same ids on every machine                             */
@@ -283,9 +283,12 @@ ZAMBA_API zamba_status zamba_sampler_open(zamba_sampler **out, int32_t n_vocab, 
 ZAMBA_API void zamba_sampler_close(zamba_sampler *s);
 /** A copy with the same options, history and random state. */
 ZAMBA_API zamba_status zamba_sampler_fork(zamba_sampler **out, const zamba_sampler *s, zamba_error *err);
-/** Note ids of the prompt as seen (for the penalties). Sampled ids are noted by zamba_sampler_next itself. */
+/** Note ids of the prompt as seen (for the penalties); numbers that are no ids are passed over. Sampled ids are noted
+ * by zamba_sampler_next itself. */
 ZAMBA_API void zamba_sampler_accept(zamba_sampler *s, const int32_t *ids, size_t n_ids);
-/** Choose the next id from logits f32 [n_vocab]; the logits are not changed. NaN logits: E_ARG. Allocates nothing. */
+/** Choose the next id from logits f32 [n_vocab]; the logits are not changed. Allocates nothing.
+ *  Order    logit bias, penalties, top-k, typical, top-p, min-p, temperature (as llama.cpp); ties go to the lower id.
+ *  Errors   E_ARG: a logit is NaN, or nothing is left to choose; history and random state have not moved then. */
 ZAMBA_API zamba_status zamba_sampler_next(zamba_sampler *s, const float *logits, zamba_sample *out, zamba_error *err);
 
 /* ---- Tokenizer -------------------------------------------------------------------------------------------------- */
