@@ -1,5 +1,6 @@
 /* json.c — jansson behind limits. One pass over the text counts values and depth before anything is built, so that a
- * hostile file cannot make the tree large, and rewrites Python's Infinity and NaN, which JSON does not have. */
+ * hostile file cannot make the tree large, and rewrites what Python writes and jansson does not take: Infinity and NaN,
+ * which JSON does not have, and integers beyond 64 bits (model_max_length is often 10^30), which become reals. */
 #include "io/json.h"
 
 #include <string.h>
@@ -19,10 +20,31 @@ typedef struct words {
 static const words python_words[] = {
     {"-Infinity", "-1.7976931348623157e308"}, {"Infinity", "1.7976931348623157e308"}, {"NaN", "null"}};
 
+static const char longest_integer[] = "9223372036854775807";
+
+static int is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Bytes of the number that begins at text[0], a digit; *is_long: it is an integer of more than 64 bits. */
+static size_t number_span(const char *text, size_t n, int *is_long)
+{
+    size_t digits = 0, i;
+    while (digits < n && is_digit(text[digits]))
+        digits++;
+    for (i = digits; i < n && (is_digit(text[i]) || strchr(".eE+-", text[i]) != NULL) && text[i] != '\0';)
+        i++;
+    const size_t most = sizeof longest_integer - 1;
+    *is_long = i == digits && (digits > most || (digits == most && memcmp(text, longest_integer, most) > 0));
+    return i;
+}
+
 static zamba_status check_text(const char *text, size_t n, const char *name, zb_json_limits limits, int *has_words,
                                zamba_error *err)
 {
     size_t values = 1, depth = 0, line = 1;
+    int is_long = 0;
     int in_string = 0;
     if (n > limits.max_bytes)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes of JSON, at most %zu are read", name, n, limits.max_bytes);
@@ -60,6 +82,10 @@ static zamba_status check_text(const char *text, size_t n, const char *name, zb_
             *has_words = 1;
             break;
         default:
+            if (is_digit(c)) {
+                i += number_span(text + i, n - i, &is_long) - 1;
+                *has_words |= is_long;
+            }
             break;
         }
         if (values > limits.max_values)
@@ -84,6 +110,15 @@ static zamba_status replace_words(zb_buf *out, const char *text, size_t n, zamba
                 in_string = 0;
         } else if (c == '"') {
             in_string = 1;
+        } else if (is_digit(c)) {
+            int is_long;
+            step = number_span(text + i, n - i, &is_long);
+            if (is_long) {
+                st = zb_buf_append(out, text + from, i + step - from, err);
+                if (st == ZAMBA_OK)
+                    st = zb_buf_append(out, ".0", 2, err);
+                from = i + step;
+            }
         } else if (c == '-' || c == 'I' || c == 'N') {
             for (size_t w = 0; w < sizeof python_words / sizeof *python_words; w++) {
                 const size_t len = strlen(python_words[w].from);
