@@ -1,0 +1,69 @@
+/* generic.c — the vector body with four lanes and no instruction-set flags: whatever every CPU of the architecture has
+ * (SSE2 on x86-64). Products and sums round separately. */
+#ifdef ZB_HAVE_GENERIC
+
+#define VW       4
+#define NACC     2
+#define DOT_T    2
+#define DOT_R    2
+#define OUT_R    4
+#define OUT_V    2
+#define VEC_SET  zb_kernels_generic
+#define VEC_NAME "generic"
+#include "kernels/vec/vec_types.h"
+
+static inline vf v_set1(float x)
+{
+    return (vf){x, x, x, x};
+}
+
+static inline vf v_fma(vf a, vf b, vf c)
+{
+    return a * b + c;
+}
+
+static inline float v_hsum(vf a)
+{
+    return (a[0] + a[2]) + (a[1] + a[3]);
+}
+
+static inline vf v_load_n(const float *p, size_t n)
+{
+    float lanes[VW] = {0};
+    for (size_t i = 0; i < n; i++)
+        lanes[i] = p[i];
+    return (vf){lanes[0], lanes[1], lanes[2], lanes[3]};
+}
+
+static inline void v_store_n(float *p, vf a, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        p[i] = a[i];
+}
+
+static inline vu load_u16(const void *p)
+{
+    uint16_t u[VW];
+    memcpy(u, p, sizeof u);
+    return (vu){u[0], u[1], u[2], u[3]};
+}
+
+static inline vf v_from_bf16(const void *p)
+{
+    return (vf)(load_u16(p) << 16);
+}
+
+static inline vf v_from_f16(const void *p)
+{
+    const vu u = load_u16(p), sign = (u & 0x8000u) << 16, rest = u & 0x7FFFu;
+    /* the product rebiases the exponent and gets denormals right; infinity and NaN need their exponent set */
+    const vu finite = (vu)((vf)(rest << 13) * 0x1p112f);
+    const vu special = (vu)(rest >= 0x7C00u);
+    return (vf)(sign | finite | (special & 0x7F800000u));
+}
+
+#include "kernels/vec/vec_set.h"
+
+#else
+typedef int zb_no_generic_kernels;
+#endif

@@ -1,0 +1,235 @@
+/* vec_products.h — the two products that everything large is made of.
+ *
+ * dot: y[i,r] = sum_k x[i,k] w[r,k], both operands contiguous along k. One output has NACC vector accumulators, lane l
+ * of accumulator a taking k = a*VW + l modulo NACC*VW, then one fixed tree of additions. A tile of DOT_T x DOT_R
+ * outputs holds all its accumulators in registers for the whole k, so an output is the same bits in any tile, alone or
+ * not.
+ *
+ * outer: o[r,c] += sum_s a[r,s] b[s,c], the second operand contiguous along c: each output is one chain over rising s.
+ *
+ * Blocking: a block of weight rows stays in the second-level cache while all x rows pass; the tile's x rows stay in the
+ * first level while the block's rows pass. With one x row the weights stream once, one row at a time: several row
+ * streams side by side lose a third of the memory bandwidth. */
+#ifndef ZB_VEC_PRODUCTS_H
+#define ZB_VEC_PRODUCTS_H
+
+#define WEIGHT_BLOCK ((size_t)192 << 10) /* bytes of weights kept in the second-level cache */
+
+INLINE void dot_tile(float *y, size_t ld_y, const float *x, size_t ld_x, const unsigned char *w, size_t ld_w, size_t n,
+                     int accumulate, const int T, const int R, const zb_dtype dt)
+{
+    const size_t e = dt == ZB_F32 ? 4 : 2;
+    vf acc[DOT_T][DOT_R][NACC];
+    UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+    for (int r = 0; r < R; r++)
+        UNROLL
+    for (int a = 0; a < NACC; a++)
+        acc[t][r][a] = v_zero();
+
+    size_t k = 0;
+    for (; k + NACC * VW <= n; k += NACC * VW)
+        UNROLL
+    for (int a = 0; a < NACC; a++) {
+        vf wv[DOT_R];
+        UNROLL
+        for (int r = 0; r < R; r++)
+            wv[r] = v_load_weight(w + ((size_t)r * ld_w + k + (size_t)a * VW) * e, dt);
+        UNROLL
+        for (int t = 0; t < T; t++) {
+            const vf xv = v_load(x + (size_t)t * ld_x + k + (size_t)a * VW);
+            UNROLL
+            for (int r = 0; r < R; r++)
+                acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
+        }
+    }
+    UNROLL
+    for (int a = 0; a < NACC; a++) { /* what is left of k; the lanes behind it stay as they are */
+        if (k >= n)
+            break;
+        const size_t left = min_size(n - k, VW);
+        vf wv[DOT_R];
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            const unsigned char *p = w + ((size_t)r * ld_w + k) * e;
+            wv[r] = left == VW ? v_load_weight(p, dt) : v_load_weight_n(p, dt, left);
+        }
+        UNROLL
+        for (int t = 0; t < T; t++) {
+            const vf xv = v_load_upto(x + (size_t)t * ld_x + k, left);
+            UNROLL
+            for (int r = 0; r < R; r++)
+                acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
+        }
+        k += left;
+    }
+    UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+    for (int r = 0; r < R; r++) {
+        UNROLL
+        for (int a = 1; a < NACC; a++)
+            acc[t][r][0] += acc[t][r][a];
+        const float sum = v_hsum(acc[t][r][0]);
+        float *out = y + (size_t)t * ld_y + r;
+        *out = accumulate ? *out + sum : sum;
+    }
+}
+
+/* One tile of x rows against n_r weight rows. */
+INLINE void dot_rows(float *y, size_t ld_y, const float *x, size_t ld_x, const unsigned char *w, size_t ld_w, size_t n,
+                     size_t n_r, int accumulate, const int T, const int R, const zb_dtype dt)
+{
+    const size_t row_bytes = ld_w * (dt == ZB_F32 ? 4 : 2);
+    size_t r = 0;
+    for (; r + (size_t)R <= n_r; r += (size_t)R)
+        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, R, dt);
+    for (; R > 1 && r < n_r; r++)
+        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, 1, dt);
+}
+
+INLINE void dot_block_of(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const unsigned char *w,
+                         size_t ld_w, size_t n, size_t n_r, int accumulate, const zb_dtype dt)
+{
+    const size_t row_bytes = ld_w * (dt == ZB_F32 ? 4 : 2);
+    if (m == 1) {
+        dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, dt);
+        return;
+    }
+    size_t block = WEIGHT_BLOCK / (row_bytes + 1) / DOT_R * DOT_R;
+    block = block < 2 * DOT_R ? 2 * DOT_R : block;
+    for (size_t r = 0; r < n_r; r += block) {
+        const size_t rows = min_size(block, n_r - r);
+        const unsigned char *wr = w + r * row_bytes;
+        size_t i = 0;
+        for (; i + DOT_T <= m; i += DOT_T)
+            dot_rows(y + i * ld_y + r, ld_y, x + i * ld_x, ld_x, wr, ld_w, n, rows, accumulate, DOT_T, DOT_R, dt);
+        float *yi = y + i * ld_y + r;
+        const float *xi = x + i * ld_x;
+#if DOT_T > 4
+#error "dot_block_of has no tails for more than four rows"
+#endif
+        switch (m - i) {
+#if DOT_T > 3
+        case 3:
+            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 3, DOT_R, dt);
+            break;
+#endif
+#if DOT_T > 2
+        case 2:
+            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 2, DOT_R, dt);
+            break;
+#endif
+        case 1:
+            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 1, DOT_R, dt);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static void dot_block_f32(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const void *w, size_t ld_w,
+                          size_t n, size_t n_r, int accumulate)
+{
+    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F32);
+}
+
+static void dot_block_f16(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const void *w, size_t ld_w,
+                          size_t n, size_t n_r, int accumulate)
+{
+    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F16);
+}
+
+static void dot_block_bf16(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const void *w, size_t ld_w,
+                           size_t n, size_t n_r, int accumulate)
+{
+    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_BF16);
+}
+
+static void matmul(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
+                   size_t row1, int accumulate)
+{
+    if (row1 <= row0)
+        return;
+    const unsigned char *p = (const unsigned char *)w->data + row0 * w->cols * zb_dtype_size(w->dtype);
+    if (w->dtype == ZB_F32)
+        dot_block_f32(y + row0, ld_y, x, ld_x, m, p, w->cols, w->cols, row1 - row0, accumulate);
+    else if (w->dtype == ZB_F16)
+        dot_block_f16(y + row0, ld_y, x, ld_x, m, p, w->cols, w->cols, row1 - row0, accumulate);
+    else
+        dot_block_bf16(y + row0, ld_y, x, ld_x, m, p, w->cols, w->cols, row1 - row0, accumulate);
+}
+
+/* R rows by V vectors of the outer product; only the last vector may be partial, and only if V is 1. Row r of the tile
+ * adds the terms s < min(n, first + r): with first < n a triangle, whose upper part is never read. */
+INLINE void outer_tile(float *o, size_t ld_o, const float *a, size_t row_a, size_t step_a, const float *b, size_t ld_b,
+                       size_t n, size_t first, size_t cols, const int R, const int V)
+{
+    vf acc[OUT_R][OUT_V];
+    UNROLL
+    for (int r = 0; r < R; r++)
+        UNROLL
+    for (int v = 0; v < V; v++)
+        acc[r][v] = V > 1 ? v_load(o + (size_t)r * ld_o + v * VW) : v_load_upto(o + (size_t)r * ld_o, cols);
+    const size_t common = min_size(n, first);
+    size_t s = 0;
+    for (; s < common; s++) {
+        vf bv[OUT_V];
+        UNROLL
+        for (int v = 0; v < V; v++)
+            bv[v] = V > 1 ? v_load(b + s * ld_b + v * VW) : v_load_upto(b + s * ld_b, cols);
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            const vf av = v_set1(a[(size_t)r * row_a + s * step_a]);
+            UNROLL
+            for (int v = 0; v < V; v++)
+                acc[r][v] = v_fma(av, bv[v], acc[r][v]);
+        }
+    }
+    UNROLL
+    for (int r = 1; r < R; r++)
+        for (s = common; s < min_size(n, first + (size_t)r); s++) {
+            const vf av = v_set1(a[(size_t)r * row_a + s * step_a]);
+            UNROLL
+            for (int v = 0; v < V; v++)
+                acc[r][v] =
+                    v_fma(av, V > 1 ? v_load(b + s * ld_b + v * VW) : v_load_upto(b + s * ld_b, cols), acc[r][v]);
+        }
+    UNROLL
+    for (int r = 0; r < R; r++)
+        UNROLL
+    for (int v = 0; v < V; v++)
+        if (V > 1)
+            v_store(o + (size_t)r * ld_o + v * VW, acc[r][v]);
+        else
+            v_store_upto(o + (size_t)r * ld_o, acc[r][v], cols);
+}
+
+/* o[r, c] += sum over s < min(n, first + r) of a[r*row_a + s*step_a] * b[s*ld_b + c]; r < rows, c < cols. */
+static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
+                        const float *b, size_t ld_b, size_t n, size_t first)
+{
+    for (size_t r = 0; r < rows;) {
+        const size_t left = rows - r;
+        size_t c = 0;
+        for (; c + OUT_V * VW <= cols; c += OUT_V * VW)
+            if (left >= OUT_R)
+                outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r, OUT_V * VW,
+                           OUT_R, OUT_V);
+            else
+                outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r, OUT_V * VW,
+                           1, OUT_V);
+        for (; c < cols; c += VW)
+            if (left >= OUT_R)
+                outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r,
+                           min_size(VW, cols - c), OUT_R, 1);
+            else
+                outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r,
+                           min_size(VW, cols - c), 1, 1);
+        r += left >= OUT_R ? OUT_R : 1;
+    }
+}
+
+#endif
