@@ -7,7 +7,7 @@
 void *zb_alloc_aligned(size_t n)
 {
     size_t rounded;
-    if (!zb_add(n, ZB_ALIGN - 1, &rounded))
+    if (!zb_add(n, ZB_ALIGN - 1, &rounded) || rounded > PTRDIFF_MAX)
         return NULL;
     rounded &= ~(size_t)(ZB_ALIGN - 1);
     return aligned_alloc(ZB_ALIGN, rounded == 0 ? ZB_ALIGN : rounded);
@@ -29,7 +29,7 @@ void zb_free_aligned(void *p)
 zamba_status zb_buf_reserve(zb_buf *b, size_t extra, zamba_error *err)
 {
     size_t need;
-    if (!zb_add(b->n, extra, &need) || !zb_add(need, 1, &need))
+    if (!zb_add(b->n, extra, &need) || !zb_add(need, 1, &need) || need > PTRDIFF_MAX / 2)
         return zb_fail(err, ZAMBA_E_MEMORY, "buffer: size overflows");
     if (need <= b->capacity)
         return ZAMBA_OK;

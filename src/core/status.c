@@ -41,17 +41,20 @@ void zamba_log_set(zamba_log_fn fn, void *user)
     log_target.user = user;
 }
 
-/* Cut at a character border, so that a long path cannot leave half a UTF-8 character at the end. */
+/* Cut at a character border, so that a long path cannot leave half a UTF-8 character at the end. What is not UTF-8
+ * is left to make_printable. */
 static void end_on_character(char *text, size_t capacity)
 {
-    size_t n = strlen(text);
+    const size_t n = strlen(text);
+    size_t tail = 0; /* continuation bytes at the end */
     if (n + 1 < capacity)
         return;
-    while (n > 0 && ((unsigned char)text[n - 1] & 0xC0) == 0x80)
-        n--;
-    if (n > 0 && (unsigned char)text[n - 1] >= 0xC0)
-        n--;
-    text[n] = '\0';
+    while (tail < 3 && tail < n && ((unsigned char)text[n - 1 - tail] & 0xC0) == 0x80)
+        tail++;
+    const unsigned char lead = tail < n ? (unsigned char)text[n - 1 - tail] : 0;
+    const size_t wanted = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    if (wanted > tail)
+        text[n - 1 - tail] = '\0';
 }
 
 /* Bytes of the UTF-8 character at p (NUL-terminated), or 0 if there is none or it is a control character. */

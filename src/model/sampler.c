@@ -457,6 +457,11 @@ zamba_status zamba_sampler_fork(zamba_sampler **out, const zamba_sampler *from, 
     return ZAMBA_OK;
 }
 
+int32_t zb_sampler_n_vocab(const zamba_sampler *s)
+{
+    return s->n_vocab;
+}
+
 /* ---- History ---------------------------------------------------------------------------------------------------- */
 
 static void note_seen(zamba_sampler *s, int32_t id)
