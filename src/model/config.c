@@ -259,8 +259,8 @@ static void read_rope(reader *r, zb_config *c)
 {
     const json_t *parameters = get(r, KEYS("rope_parameters"), NULL), *scaling = get(r, KEYS("rope_scaling"), NULL);
     c->use_rope = c->family == ZB_ZAMBA2 && get_bool(r, KEYS("use_mem_rope"), 0);
-    c->long_context = get_bool(r, KEYS("use_long_context"), 0);
-    if (c->long_context && c->family == ZB_ZAMBA2)
+    c->long_context = c->family == ZB_ZAMBA2 && get_bool(r, KEYS("use_long_context"), 0);
+    if (c->long_context)
         c->max_positions = LONG_CONTEXT; /* every dialect does so, whatever the file says */
     c->rope_theta = get_real(r, KEYS("rope_theta"), 10000.0, 1e-3, 1e30);
     if (parameters != NULL && !json_is_object(parameters))
@@ -350,6 +350,8 @@ static void read_mamba2(reader *r, zb_config *c)
     c->conv_bias = 1;
     c->add_bias = get_bool(r, KEYS("add_bias_linear"), 0);
     c->proj_bias = c->add_bias;
+    if (!get_bool(r, KEYS("gated_linear_unit"), 1))
+        unsupported(r, "%s is false, only the gated MLP is known", "gated_linear_unit");
     if (heads == 0)
         heads = head_dim > 0 ? c->mamba_inner / head_dim : 8;
     if (r->st != ZAMBA_OK)
@@ -492,6 +494,8 @@ zamba_status zb_config_read(zb_config *c, const char *folder, zamba_dt_floor flo
         st = zb_path_join(path, sizeof path, folder, "generation_config.json", err);
     if (st == ZAMBA_OK && zb_file_exists(path)) {
         st = zb_json_read(&root, path, zb_json_small, err);
+        if (st == ZAMBA_OK && !json_is_object(root))
+            st = zb_fail(err, ZAMBA_E_FORMAT, "%s: not a JSON object", path);
         if (st == ZAMBA_OK) {
             reader r = {root, path, err, ZAMBA_OK};
             read_eos(&r, c);
