@@ -1,5 +1,5 @@
 /* file.c — mapping, reading and replacing files; the only place that opens files for the library. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700 /* and realpath */
 #include "io/file.h"
 
 #include <errno.h>
@@ -125,53 +125,76 @@ static void sync_folder_of(const char *path)
     free(folder);
 }
 
+/* /dev/stdout, a pipe: nothing to replace, the bytes go straight in. */
+static zamba_status write_straight(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err)
+{
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return zb_fail(err, ZAMBA_E_IO, "%s: cannot open for writing: %s", path, strerror(errno));
+    zamba_status st = ZAMBA_OK;
+    for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
+        st = write_all(fd, path, parts[i].data, parts[i].n, err);
+    if (close(fd) != 0 && st == ZAMBA_OK)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot close: %s", path, strerror(errno));
+    return st;
+}
+
+/* A new, empty file beside `path`; *tmp is its name, to be freed. */
+static zamba_status create_beside(int *fd, char **tmp, const char *path, zamba_error *err)
+{
+    static atomic_uint counter;
+    const size_t n_tmp = strlen(path) + 40;
+    *fd = -1;
+    *tmp = malloc(n_tmp);
+    if (*tmp == NULL)
+        return zb_fail_memory(err, path, n_tmp);
+    for (int tries = 0; *fd < 0 && tries < 100; tries++) {
+        snprintf(*tmp, n_tmp, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
+        *fd = open(*tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (*fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (*fd >= 0)
+        return ZAMBA_OK;
+    const zamba_status st = zb_fail(err, ZAMBA_E_IO, "%s: cannot create a file beside it: %s", path, strerror(errno));
+    free(*tmp);
+    *tmp = NULL;
+    return st;
+}
+
 zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err)
 {
     struct stat sb;
-    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode)) {
-        /* /dev/stdout, a pipe: nothing to replace, write straight into it */
-        if (S_ISDIR(sb.st_mode))
-            return zb_fail(err, ZAMBA_E_IO, "%s: a folder, wanted the name of a file", path);
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd < 0)
-            return zb_fail(err, ZAMBA_E_IO, "%s: cannot open for writing: %s", path, strerror(errno));
-        zamba_status st = ZAMBA_OK;
-        for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
-            st = write_all(fd, path, parts[i].data, parts[i].n, err);
-        close(fd);
+    const int exists = stat(path, &sb) == 0;
+    if (exists && S_ISDIR(sb.st_mode))
+        return zb_fail(err, ZAMBA_E_IO, "%s: a folder, wanted the name of a file", path);
+    if (exists && !S_ISREG(sb.st_mode))
+        return write_straight(path, parts, n_parts, err);
+    char *real = exists ? realpath(path, NULL) : NULL; /* a link stays: what it points to is replaced */
+    const char *target = real != NULL ? real : path;
+    char *tmp;
+    int fd;
+    zamba_status st = create_beside(&fd, &tmp, target, err);
+    if (st != ZAMBA_OK) {
+        free(real);
         return st;
     }
-    size_t n_tmp = strlen(path) + 40;
-    char *tmp = malloc(n_tmp);
-    if (tmp == NULL)
-        return zb_fail_memory(err, path, n_tmp);
-    static atomic_uint counter;
-    int fd = -1;
-    for (int tries = 0; fd < 0 && tries < 100; tries++) {
-        snprintf(tmp, n_tmp, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
-        fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd < 0 && errno != EEXIST)
-            break;
-    }
-    zamba_status st = ZAMBA_OK;
-    if (fd < 0) {
-        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot create a file beside it: %s", path, strerror(errno));
-        free(tmp);
-        return st;
-    }
+    if (exists)
+        (void)fchmod(fd, sb.st_mode & 0777); /* as private as it was; not every file system can */
     for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
         st = write_all(fd, path, parts[i].data, parts[i].n, err);
     if (st == ZAMBA_OK && fsync(fd) != 0)
         st = zb_fail(err, ZAMBA_E_IO, "%s: cannot sync: %s", path, strerror(errno));
     if (close(fd) != 0 && st == ZAMBA_OK)
         st = zb_fail(err, ZAMBA_E_IO, "%s: cannot close: %s", path, strerror(errno));
-    if (st == ZAMBA_OK && rename(tmp, path) != 0)
+    if (st == ZAMBA_OK && rename(tmp, target) != 0)
         st = zb_fail(err, ZAMBA_E_IO, "%s: cannot rename into place: %s", path, strerror(errno));
     if (st != ZAMBA_OK)
         (void)unlink(tmp);
     else
-        sync_folder_of(path);
+        sync_folder_of(target);
     free(tmp);
+    free(real);
     return st;
 }
 
