@@ -8,6 +8,8 @@
 
 #include "core/mem.h"
 
+#define SMALL_STATE ((size_t)1 << 24) /* floats: never too much */
+
 static const char *const part_names[ZB_N_PARTS] = {"embedding", "mamba", "shared", "adapter", "linear", "norm", "head"};
 
 const char *zb_part_name(zb_part part)
@@ -21,11 +23,6 @@ size_t zb_spec_elements(const zb_spec *s)
     for (int i = 0; i < s->n_dims; i++)
         n *= s->shape[i];
     return n;
-}
-
-void zb_spec_name_under(char *buf, size_t n, const zb_spec *s, int32_t layer)
-{
-    snprintf(buf, n, "model.layers.%d%s", layer, s->name + s->suffix);
 }
 
 /* ---- the tensor list ---- */
@@ -265,6 +262,23 @@ static zamba_status settle_sizes(zb_plan *p, const char *name, zamba_error *err)
     return ZAMBA_OK;
 }
 
+/* What running takes follows from the config alone, and a checkpoint of a few bytes could ask for any amount. No model
+ * that makes sense has more state, or more keys and values of a token, than it has parameters; small ones may. */
+static zamba_status check_proportions(const zb_plan *p, const char *name, zamba_error *err)
+{
+    size_t n_params = 0;
+    for (size_t i = 0; i < p->n_specs; i++)
+        if (!zb_add(n_params, zb_spec_elements(&p->specs[i]), &n_params))
+            n_params = SIZE_MAX;
+    const size_t most = n_params > SMALL_STATE ? n_params : SMALL_STATE;
+    if (p->state_floats > most || p->kv_floats > most)
+        return zb_fail(err, ZAMBA_E_UNSUPPORTED,
+                       "%s: a sequence would take %zu numbers and %zu more with each token, the model itself has %zu "
+                       "(is this config.json right?)",
+                       name, p->state_floats, p->kv_floats, n_params);
+    return ZAMBA_OK;
+}
+
 zamba_status zb_plan_build(zb_plan *p, zb_config *config, const char *name, zamba_error *err)
 {
     *p = (zb_plan){.config = *config};
@@ -288,6 +302,8 @@ zamba_status zb_plan_build(zb_plan *p, zb_config *config, const char *name, zamb
         b.st = settle_sizes(p, name, err);
     if (b.st == ZAMBA_OK)
         add_all(&b);
+    if (b.st == ZAMBA_OK)
+        b.st = check_proportions(p, name, err);
     if (b.st != ZAMBA_OK)
         zb_plan_free(p);
     return b.st;

@@ -110,7 +110,4 @@ const char *zb_part_name(zb_part part);
 /* Elements of a tensor; cannot overflow for a spec of a plan that was built. */
 size_t zb_spec_elements(const zb_spec *s);
 
-/* The name that a shared tensor has under `layer`, into buf. */
-void zb_spec_name_under(char *buf, size_t n, const zb_spec *s, int32_t layer);
-
 #endif
