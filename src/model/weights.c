@@ -8,11 +8,20 @@
 
 #include "core/hash.h"
 
+/* A tensor of a shared block: which block, and the part of its name after the layer that it was saved under. */
+typedef struct shared_name {
+    const char *suffix;
+    int32_t block, layer;
+    const zb_tensor *tensor;
+} shared_name;
+
 typedef struct binder {
     zb_weights *w;
     zb_plan *plan;
     const char *folder;
-    unsigned char *used; /* [tensors.n] */
+    unsigned char *used; /* [tensors.n]                         */
+    shared_name *shared; /* [n_shared], sorted by suffix, block, layer */
+    size_t n_shared;
     zamba_error *err;
 } binder;
 
@@ -52,16 +61,66 @@ static const zb_tensor *take(binder *b, const char *name)
     return t;
 }
 
-/* A shared tensor may stand under any layer that uses its block, once or several times. */
-static zamba_status find_shared(binder *b, zb_spec *s, const zb_tensor **out)
+static int by_suffix(const void *a, const void *b)
 {
-    char name[200];
+    const shared_name *x = a, *y = b;
+    const int order = strcmp(x->suffix, y->suffix);
+    if (order != 0)
+        return order;
+    return x->block != y->block ? (x->block > y->block) - (x->block < y->block)
+                                : (x->layer > y->layer) - (x->layer < y->layer);
+}
+
+/* "model.layers.<number>.shared_...": the hybrid layer and where ".shared_" begins, or 0. */
+static int split_name(const zb_plan *p, const char *name, shared_name *out)
+{
+    static const char start[] = "model.layers.", middle[] = ".shared_";
+    if (strncmp(name, start, sizeof start - 1) != 0)
+        return 0;
+    const char *digit = name + sizeof start - 1;
+    size_t layer = 0;
+    if (*digit < '0' || *digit > '9' || (*digit == '0' && digit[1] != '.'))
+        return 0;
+    for (; *digit >= '0' && *digit <= '9' && layer < p->config.n_layers; digit++)
+        layer = 10 * layer + (size_t)(*digit - '0');
+    if (layer >= p->config.n_layers || p->layers[layer].shared < 0 || strncmp(digit, middle, sizeof middle - 1) != 0)
+        return 0;
+    *out = (shared_name){.suffix = digit, .block = p->layers[layer].shared, .layer = (int32_t)layer};
+    return 1;
+}
+
+/* A shared tensor may stand under any layer that uses its block, once or several times: list them all, so that each is
+ * found at once however many layers there are. */
+static zamba_status list_shared(binder *b)
+{
+    const zb_tensors *ts = &b->w->tensors;
+    b->shared = calloc(ts->n + 1, sizeof *b->shared);
+    if (b->shared == NULL)
+        return zb_fail_memory(b->err, b->folder, (ts->n + 1) * sizeof *b->shared);
+    for (size_t i = 0; i < ts->n; i++)
+        if (split_name(b->plan, ts->items[i].name, &b->shared[b->n_shared]))
+            b->shared[b->n_shared++].tensor = &ts->items[i];
+    qsort(b->shared, b->n_shared, sizeof *b->shared, by_suffix);
+    return ZAMBA_OK;
+}
+
+static zamba_status find_shared(binder *b, const zb_spec *s, const zb_tensor **out)
+{
+    const shared_name wanted = {.suffix = s->name + s->suffix, .block = s->block, .layer = -1};
     zamba_status st = ZAMBA_OK;
-    for (size_t u = (size_t)s->block; u < b->plan->n_uses && st == ZAMBA_OK; u += b->plan->config.n_blocks) {
-        zb_spec_name_under(name, sizeof name, s, b->plan->use_layer[u]);
-        const zb_tensor *t = take(b, name);
-        if (t == NULL)
-            continue;
+    size_t at = 0, end = b->n_shared;
+    while (at < end) { /* the first that is not before it */
+        const size_t mid = (at + end) / 2;
+        if (by_suffix(&b->shared[mid], &wanted) < 0)
+            at = mid + 1;
+        else
+            end = mid;
+    }
+    for (; at < b->n_shared && st == ZAMBA_OK; at++) {
+        const zb_tensor *t = b->shared[at].tensor;
+        if (b->shared[at].block != wanted.block || strcmp(b->shared[at].suffix, wanted.suffix) != 0)
+            break;
+        b->used[t - b->w->tensors.items] = 1;
         st = check_shape(t, s, b->err);
         if (st == ZAMBA_OK && *out != NULL)
             st = check_equal(*out, t, b->err);
@@ -305,9 +364,13 @@ static zamba_status place(binder *b, const zb_tensor *t, const zb_spec *s)
 static uint64_t fingerprint(const zb_weights *w, const zb_plan *p)
 {
     const zb_config *c = &p->config;
-    const double numbers[] = {c->rope_theta,       (double)c->dt_min,   (double)c->dt_max,
-                              (double)c->norm_eps, (double)c->use_rope, (double)c->family};
+    const double numbers[] = {c->rope_theta, (double)c->dt_min, (double)c->dt_max, (double)c->norm_eps};
+    /* the same tensors can be cut into heads and groups in several ways */
+    const uint64_t sizes[] = {c->family,       (uint64_t)c->use_rope, c->act,          c->n_blocks,
+                              c->n_heads,      c->n_kv_heads,         c->head_dim,     c->mamba_heads,
+                              c->mamba_groups, c->mamba_state,        c->mamba_dt_rank};
     uint64_t h = zb_hash(numbers, sizeof numbers, 1);
+    h = zb_hash(sizes, sizeof sizes, h);
     h = zb_hash(c->hybrid, c->n_layers, h);
     for (size_t i = 0; i < p->n_specs; i++) {
         const zb_tensor *t = w->bound[i];
@@ -339,6 +402,8 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
     w->uses = calloc(plan->n_uses + 1, sizeof *w->uses);
     if (b.used == NULL || w->bound == NULL || w->layers == NULL || w->blocks == NULL || w->uses == NULL)
         st = zb_fail_memory(err, folder, plan->n_specs * sizeof *w->bound);
+    if (st == ZAMBA_OK)
+        st = list_shared(&b);
     /* find and check everything before anything is copied: the file bounds what is allocated */
     for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++)
         st = find(&b, &plan->specs[i], &w->bound[i]);
@@ -353,6 +418,7 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
     if (st == ZAMBA_OK)
         w->fingerprint = fingerprint(w, plan);
     free(b.used);
+    free(b.shared);
     if (st != ZAMBA_OK)
         zb_weights_close(w);
     return st;
