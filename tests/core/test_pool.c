@@ -76,17 +76,17 @@ static void test_many_runs(void **state)
     zb_pool *p = open_pool(4);
     uint64_t out[8] = {0};
     job j = {.out = out, .n = 8, .n_threads = 4};
-    for (int i = 0; i < 20000; i++)
+    for (int i = 0; i < 2000; i++)
         zb_pool_run(p, 8, work, &j);
     uint64_t once[8] = {0}, ran = 0;
     job k = {.out = once, .n = 8, .n_threads = 4};
     for (size_t i = 0; i < 8; i++) {
         work(&k, i, 0);
-        assert_true(out[i] == once[i] * 20000);
+        assert_true(out[i] == once[i] * 2000);
     }
     for (int i = 0; i < 64; i++)
         ran += j.per_worker[i];
-    assert_true(ran == 160000);
+    assert_true(ran == 16000);
     /* with pauses, so that workers fall asleep in between */
     for (int i = 0; i < 20; i++) {
         usleep(2000);
@@ -160,7 +160,7 @@ static void *caller_main(void *arg)
 {
     caller *c = arg;
     job j = {.out = c->out, .n = 50, .n_threads = zb_pool_threads(c->pool)};
-    for (int i = 0; i < 500; i++)
+    for (int i = 0; i < 150; i++)
         zb_pool_run(c->pool, 50, work, &j);
     for (int i = 0; i < 64; i++)
         c->ran += j.per_worker[i];
@@ -186,9 +186,9 @@ static void test_concurrent_callers(void **state)
     for (size_t t = 0; t < 50; t++)
         work(&k, t, 0);
     for (int i = 0; i < CALLERS; i++) {
-        assert_true(c[i].ran == 500 * 50);
+        assert_true(c[i].ran == 150 * 50);
         for (size_t t = 0; t < 50; t++)
-            assert_true(c[i].out[t] == once[t] * 500);
+            assert_true(c[i].out[t] == once[t] * 150);
     }
     zb_pool_close(p);
 }
