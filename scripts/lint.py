@@ -138,10 +138,11 @@ def documented(name):
 def check_text(path, text, found):
     if text and not text.endswith("\n"):
         found.add(path, 0, "no newline at the end")
+    data = path.parts[0] == "tests" and path.suffix == ".py"  # templates and cases, as long as they are
     for number, line in enumerate(text.split("\n"), 1):
         if line != line.rstrip() and path.suffix != ".md":
             found.add(path, number, "trailing blanks")
-        if path.suffix in CODE and len(line) > MAX_COLUMNS:
+        if path.suffix in CODE and len(line) > MAX_COLUMNS and not data:
             found.add(path, number, f"{len(line)} columns; {MAX_COLUMNS} are allowed")
         match = MACHINE_PATH.search(line)
         if match and path.name != "lint.py":
