@@ -237,7 +237,7 @@ static void test_offsets(void **state)
     refuse_tensor("\"F32\"", "[2]", "\"0,8\"", 8, ZAMBA_E_FORMAT, "the.tensor", "data_offsets [begin, end]");
     refuse_tensor("\"F32\"", "[2]", "[9223372036854775800,9223372036854775807]", 8, ZAMBA_E_FORMAT, "the.tensor",
                   "the file has 8");
-    refuse_tensor("\"F32\"", "[2]", "[0,9223372036854775808]", 8, ZAMBA_E_FORMAT, "not JSON", "integer");
+    refuse_tensor("\"F32\"", "[2]", "[0,9223372036854775808]", 8, ZAMBA_E_FORMAT, "the.tensor", "begin <= end");
     refuse_tensor("\"F32\"", "[2]", "[4,12]", 12, ZAMBA_E_FORMAT, "begins at byte 4", "wanted 0");
     refuse_tensor("\"F32\"", "[2]", "[0,8]", 9, ZAMBA_E_FORMAT, "1 bytes", "after the last tensor");
     refuse("{}", 5, "5 bytes", "after the last tensor");
