@@ -171,6 +171,8 @@ zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n
     if (exists && !S_ISREG(sb.st_mode))
         return write_straight(path, parts, n_parts, err);
     char *real = exists ? realpath(path, NULL) : NULL; /* a link stays: what it points to is replaced */
+    if (exists && real == NULL && errno == ENOMEM)
+        return zb_fail_memory(err, path, strlen(path) + 1);
     const char *target = real != NULL ? real : path;
     char *tmp;
     int fd;

@@ -151,9 +151,11 @@ zamba_status zb_json_parse(json_t **out, const char *text, size_t n, const char 
         const char *use = has_words ? fixed.data : text;
         *out = json_loadb(use != NULL ? use : "", has_words ? fixed.n : n,
                           JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
-        if (*out == NULL)
-            st = zb_fail(err, json_error_code(&je) == json_error_out_of_memory ? ZAMBA_E_MEMORY : ZAMBA_E_FORMAT,
-                         "%s, line %d, column %d: not JSON: %s", name, je.line, je.column, je.text);
+        if (*out == NULL && (je.text[0] == '\0' || json_error_code(&je) == json_error_out_of_memory))
+            st = zb_fail_memory(err, name, n); /* jansson has no words for most of the places it can happen in */
+        else if (*out == NULL)
+            st =
+                zb_fail(err, ZAMBA_E_FORMAT, "%s, line %d, column %d: not JSON: %s", name, je.line, je.column, je.text);
     }
     zb_buf_free(&fixed);
     return st;

@@ -842,10 +842,10 @@ static void test_next_allocates_nothing(void **state)
         o.repeat_last_n = kind == 4 ? -1 : 64;
         o.logit_bias = bias;
         o.n_logit_bias = kind % 2;
-        alloc_hook_start(-1);
+        alloc_hook_start(-1, 0);
         zamba_sampler *s = open_sampler(N, o);
         assert_true(alloc_hook_stop() >= 2); /* the counting works */
-        alloc_hook_start(-1);
+        alloc_hook_start(-1, 0);
         for (int i = 0; i < 20; i++) {
             for (int j = 0; j < N; j++)
                 logits[j] = (float)zb_rng_f64(&r) * 20;

@@ -21,15 +21,17 @@
 #endif
 
 static _Thread_local struct {
-    int on;
-    long calls;   /* since alloc_hook_start                                         */
-    long fail_at; /* calls with this number and above fail (-1: none); counts from 0 */
+    int on, once;
+    long calls;   /* since alloc_hook_start                       */
+    long fail_at; /* number of the call that fails, -1: none does */
+    long live;    /* blocks taken and not released since then     */
 } alloc_hook;
 
-/* Count from 0; with fail_at >= 0 that call and all after it fail. */
-static inline void alloc_hook_start(long fail_at)
+/* Count from 0; with fail_at >= 0 that call fails, and with `once` 0 all after it. */
+static inline void alloc_hook_start(long fail_at, int once)
 {
-    alloc_hook.calls = 0;
+    alloc_hook.once = once;
+    alloc_hook.calls = alloc_hook.live = 0;
     alloc_hook.fail_at = fail_at;
     alloc_hook.on = 1;
 }
@@ -47,6 +49,7 @@ void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
 void *__libc_memalign(size_t align, size_t n);
+void __libc_free(void *p);
 
 /* 1 if this call is to fail. */
 static inline int alloc_hook_fails(void)
@@ -54,40 +57,83 @@ static inline int alloc_hook_fails(void)
     if (!alloc_hook.on)
         return 0;
     const long call = alloc_hook.calls++;
-    if (alloc_hook.fail_at < 0 || call < alloc_hook.fail_at)
+    if (alloc_hook.fail_at < 0 || call < alloc_hook.fail_at || (alloc_hook.once && call > alloc_hook.fail_at))
         return 0;
     errno = ENOMEM;
     return 1;
 }
 
-/* The declarations of stdlib.h carry hints that make compilers assume they know these functions. */
+/* Libraries must see them too, whatever the visibility of the rest. */
 #define ALLOC_HOOK_EXPORT __attribute__((visibility("default"), used))
+
+static inline void *alloc_hook_taken(void *p)
+{
+    alloc_hook.live += alloc_hook.on && p != NULL;
+    return p;
+}
 
 ALLOC_HOOK_EXPORT void *malloc(size_t n)
 {
-    return alloc_hook_fails() ? NULL : __libc_malloc(n);
+    return alloc_hook_fails() ? NULL : alloc_hook_taken(__libc_malloc(n));
 }
 
 ALLOC_HOOK_EXPORT void *calloc(size_t n, size_t size)
 {
-    return alloc_hook_fails() ? NULL : __libc_calloc(n, size);
+    return alloc_hook_fails() ? NULL : alloc_hook_taken(__libc_calloc(n, size));
 }
 
 ALLOC_HOOK_EXPORT void *realloc(void *p, size_t n)
 {
-    return alloc_hook_fails() ? NULL : __libc_realloc(p, n);
+    if (alloc_hook_fails())
+        return NULL;
+    return p == NULL ? alloc_hook_taken(__libc_realloc(p, n)) : __libc_realloc(p, n);
 }
 
 ALLOC_HOOK_EXPORT void *aligned_alloc(size_t align, size_t n)
 {
-    return alloc_hook_fails() ? NULL : __libc_memalign(align, n);
+    return alloc_hook_fails() ? NULL : alloc_hook_taken(__libc_memalign(align, n));
 }
 
 ALLOC_HOOK_EXPORT int posix_memalign(void **out, size_t align, size_t n)
 {
-    *out = alloc_hook_fails() ? NULL : __libc_memalign(align, n);
+    *out = alloc_hook_fails() ? NULL : alloc_hook_taken(__libc_memalign(align, n));
     return *out == NULL ? ENOMEM : 0;
 }
 
+ALLOC_HOOK_EXPORT void free(void *p)
+{
+    alloc_hook.live -= alloc_hook.on && p != NULL;
+    __libc_free(p);
+}
+
 #endif
+
+/* Run `run` with its k-th allocation failing, for k = first, first + step, ... until it gets by without so many: with
+ * that call and all later ones, then with that call alone. It must not crash, and say OK or E_MEMORY (or `also`) with a
+ * message, nothing else, and release all it took. Needs support/check.h. */
+static inline void check_every_failure(const char *name, zamba_status (*run)(zamba_error *err), zamba_status also,
+                                       long first, long step)
+{
+    zamba_error err = {0};
+    alloc_hook_start(-1, 0);
+    const zamba_status st = run(&err);
+    const long calls = alloc_hook_stop();
+    if (st != ZAMBA_OK || calls == 0)
+        fail_msg("%s: %s (%s) with %ld allocations and none failing", name, zamba_status_name(st), err.message, calls);
+    for (int once = 0; once < 2; once++) {
+        long seen = first;
+        for (long k = first; k <= seen; k += step) {
+            err = (zamba_error){0};
+            alloc_hook_start(k, once);
+            const zamba_status got = run(&err);
+            seen = alloc_hook_stop();
+            if (got != ZAMBA_OK &&
+                ((got != ZAMBA_E_MEMORY && got != also) || err.code != got || err.message[0] == '\0'))
+                fail_msg("%s: allocation %ld failing gave %s: %s", name, k, zamba_status_name(got), err.message);
+            if (alloc_hook.live != 0)
+                fail_msg("%s: allocation %ld failing left %ld blocks behind", name, k, alloc_hook.live);
+        }
+    }
+}
+
 #endif
