@@ -39,7 +39,7 @@ zamba_status zb_added_set_index(zb_added_set *set, zamba_error *err)
         qsort(set->list, set->n, sizeof *set->list, by_bytes);
     for (size_t i = 1; i < set->n; i++)
         if (by_bytes(&set->list[i - 1], &set->list[i]) == 0)
-            return zb_fail(err, ZAMBA_E_FORMAT, "added_tokens: ids %d and %d have the same content",
+            return zb_fail(err, ZAMBA_E_UNSUPPORTED, "added_tokens: ids %d and %d stand for the same text",
                            (int)set->list[i - 1].id, (int)set->list[i].id);
     for (size_t c = 0, i = 0; c <= 256; c++) {
         while (i < set->n && (unsigned char)set->list[i].text[0] < c)
@@ -107,6 +107,8 @@ static const zb_added *longest_at(const zb_added_walk *w, size_t at)
 
 static size_t spaces_before(const zb_added_walk *w, size_t at)
 {
+    if (at <= w->plain)
+        return w->plain;
     while (at > w->plain) {
         const unsigned len = zb_utf8_length_back(w->text + w->plain, at - w->plain);
         if (len == 0 || !zb_unicode_is_space(zb_utf8_code(w->text + at - len, len)))
@@ -133,8 +135,8 @@ static size_t spaces_after(zb_added_walk *w, size_t at)
 }
 
 /* The search goes on behind the token itself, not behind the white space that it took: as the library that writes these
- * files does, a token inside that space is found too. Without trust marks, a special token that is to be letters hides
- * other tokens inside it. */
+ * files does, a token inside that space is found too, unless its own white space before it was taken whole. Without
+ * trust marks, a special token that is to be letters hides other tokens inside it. */
 int zb_added_next(zb_added_walk *w, size_t *from, size_t *to, const zb_added **token)
 {
     const zb_added_set *set = w->set;
@@ -151,10 +153,14 @@ int zb_added_next(zb_added_walk *w, size_t *from, size_t *to, const zb_added **t
             continue;
         }
         size_t start = at, stop = at + p->n;
-        if (p->lstrip)
-            start = spaces_before(w, start);
         if (p->rstrip)
             stop = spaces_after(w, stop);
+        if (p->lstrip)
+            start = spaces_before(w, start);
+        if (start >= stop) {
+            at += p->n - 1;
+            continue;
+        }
         *from = w->plain < start ? w->plain : start;
         *to = start;
         *token = p;

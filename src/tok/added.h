@@ -24,7 +24,7 @@ typedef struct zb_added_set {
 
 /* Copies text (1 to ZB_ADDED_MAX_BYTES bytes). */
 zamba_status zb_added_set_add(zb_added_set *set, const char *text, size_t n, zb_added flags, zamba_error *err);
-/* Sort; E_FORMAT names a pattern that is there twice. */
+/* Sort. E_UNSUPPORTED if a text is there twice: which one would be found? */
 zamba_status zb_added_set_index(zb_added_set *set, zamba_error *err);
 /* The token with exactly this text in an indexed set, or NULL. */
 const zb_added *zb_added_set_find(const zb_added_set *set, const char *text, size_t n);

@@ -197,6 +197,9 @@ static int may_cut(const zb_bpe *b)
     if (b->metaspace < 0 ||
         (p != NULL && n >= ZB_METASPACE_N && memcmp(p + n - ZB_METASPACE_N, ZB_METASPACE, ZB_METASPACE_N) == 0))
         return 0;
+    for (int c = 0; c < 256; c++) /* a character that vanishes makes neighbours of what was apart */
+        if (b->unk < 0 && b->byte[c] < 0)
+            return 0;
     for (size_t i = 0; i < b->n_merges; i++) {
         p = zb_vocab_piece(&b->vocab, b->result[i], &n);
         if (p != NULL && has_inner_metaspace(p, n))

@@ -18,11 +18,6 @@ typedef struct run {
     int special;
 } run;
 
-static int starts_with_sign(const char *text, size_t n)
-{
-    return text[0] == ' ' || (n >= ZB_METASPACE_N && memcmp(text, ZB_METASPACE, ZB_METASPACE_N) == 0);
-}
-
 /* Normalized text without added tokens; `first`: the whole text begins here. */
 static zamba_status encode_plain(run *r, const char *text, size_t n, int first, zamba_error *err)
 {
@@ -34,7 +29,7 @@ static zamba_status encode_plain(run *r, const char *text, size_t n, int first, 
     if (!t->metaspace)
         return zb_bpe_encode(&t->bpe, &r->scratch, text, n, &r->ids, err);
     r->spaced.text.n = 0;
-    if ((t->prepend == ZB_PREPEND_ALWAYS || (t->prepend == ZB_PREPEND_FIRST && first)) && !starts_with_sign(text, n))
+    if ((t->prepend == ZB_PREPEND_ALWAYS || (t->prepend == ZB_PREPEND_FIRST && first)) && !zb_starts_with_sign(text, n))
         st = zb_buf_append(&r->spaced.text, ZB_METASPACE, ZB_METASPACE_N, err);
     if (st == ZAMBA_OK)
         st = zb_append_replaced(&r->spaced, &to_sign, text, n, NULL, err);

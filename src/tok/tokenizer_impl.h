@@ -8,6 +8,8 @@
 #ifndef ZB_TOKENIZER_IMPL_H
 #define ZB_TOKENIZER_IMPL_H
 
+#include <string.h>
+
 #include "core/mem.h"
 #include "tok/added.h"
 #include "tok/bpe.h"
@@ -43,6 +45,12 @@ void zb_normal_text_free(zb_normal_text *t);
 zamba_status zb_normal_ops_add(zb_normal_ops *ops, const char *from, size_t n_from, const char *to, size_t n_to,
                                zamba_error *err);
 void zb_normal_ops_free(zb_normal_ops *ops);
+
+/* Does a text (n >= 1) begin with U+2581, or a space that will become one? */
+static inline int zb_starts_with_sign(const char *text, size_t n)
+{
+    return text[0] == ' ' || (n >= ZB_METASPACE_N && memcmp(text, ZB_METASPACE, ZB_METASPACE_N) == 0);
+}
 
 typedef enum zb_prepend { ZB_PREPEND_NEVER, ZB_PREPEND_FIRST, ZB_PREPEND_ALWAYS } zb_prepend;
 

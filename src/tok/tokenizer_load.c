@@ -147,6 +147,12 @@ static zamba_status read_added_token(zb_tok_loader *l, const json_t *j, size_t i
     return zb_added_set_add(&l->added, content, n, flags, l->err);
 }
 
+static zamba_status index_added(const zb_tok_loader *l, zb_added_set *set)
+{
+    const zamba_status st = zb_added_set_index(set, l->err);
+    return st == ZAMBA_OK ? st : zb_fail_prefix(l->err, st, "%s", l->name);
+}
+
 static zamba_status read_added_tokens(zb_tok_loader *l)
 {
     const json_t *list = json_object_get(l->root, "added_tokens");
@@ -157,9 +163,7 @@ static zamba_status read_added_tokens(zb_tok_loader *l)
         return zb_fail(l->err, ZAMBA_E_FORMAT, "%s: added_tokens is %s, wanted an array", l->name, zb_json_kind(list));
     for (size_t i = 0; i < json_array_size(list) && st == ZAMBA_OK; i++)
         st = read_added_token(l, json_array_get(list, i), i);
-    if (st == ZAMBA_OK && (st = zb_added_set_index(&l->added, l->err)) != ZAMBA_OK)
-        st = zb_fail_prefix(l->err, st, "%s", l->name);
-    return st;
+    return st == ZAMBA_OK ? index_added(l, &l->added) : st;
 }
 
 /* An added token either names a piece of the model or stands on an id of its own. */
@@ -492,9 +496,9 @@ static zamba_status load_added(zb_tok_loader *l)
             st = zb_added_set_add(&t->normalized, text.text.data, text.text.n, a, l->err);
     }
     if (st == ZAMBA_OK)
-        st = zb_added_set_index(&t->raw, l->err);
+        st = index_added(l, &t->raw);
     if (st == ZAMBA_OK)
-        st = zb_added_set_index(&t->normalized, l->err);
+        st = index_added(l, &t->normalized);
     free(is_added);
     zb_normal_text_free(&text);
     zb_normal_text_free(&spare);

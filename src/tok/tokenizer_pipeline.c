@@ -146,7 +146,17 @@ static zamba_status add_pre_tokenizer(zb_tok_loader *l, const json_t *part)
 zamba_status zb_tok_load_pre_tokenizer(zb_tok_loader *l)
 {
     const json_t *part = json_object_get(l->root, "pre_tokenizer");
-    return part == NULL || json_is_null(part) ? ZAMBA_OK : add_pre_tokenizer(l, part);
+    const zb_normal_ops *ops = &l->t->ops;
+    const zamba_status st = part == NULL || json_is_null(part) ? ZAMBA_OK : add_pre_tokenizer(l, part);
+    if (st != ZAMBA_OK || !l->t->metaspace || l->t->prepend != ZB_PREPEND_FIRST)
+        return st;
+    /* "first" asks where a text began before normalizing; after a replacement there, the answer is an accident of the
+     * library that writes these files. A text that then begins with a space gets no sign in any case. */
+    for (size_t i = 0; i < ops->n; i++)
+        if (ops->list[i].from != NULL &&
+            (ops->list[i].n_to == 0 || !zb_starts_with_sign(ops->list[i].to, ops->list[i].n_to)))
+            return zb_tok_unsupported(l, "pre_tokenizer", "prepend_scheme first behind such a normalizer");
+    return ZAMBA_OK;
 }
 
 /* ---- Post-processor --------------------------------------------------------------------------------------------- */
