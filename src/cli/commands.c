@@ -1,0 +1,101 @@
+/* commands.c — the table of verbs with the words that --help and the manual page say about them. */
+#include "commands.h"
+
+#include <string.h>
+
+#include "common.h"
+
+const cli_command cli_commands[] = {
+    {"run", CLI_RUN, cmd_run, "[MODEL] [PROMPT]", "write text that goes on from a prompt",
+     "Reads a prompt and writes what the model makes of it. MODEL is a checkpoint folder as it comes from the hub; "
+     "without it the model that comes with zamba is used. A single word is taken as MODEL if such a folder exists, "
+     "else as PROMPT; with --model every word is the prompt.\n\n"
+     "The prompt comes from PROMPT, --prompt, --file, --prompt-ids, or standard input if that is no terminal. Without "
+     "any, a story begins with \"Once upon a time\". If the folder has a chat template, the prompt is put into it as a "
+     "user's message (not with --raw or --prompt-ids).\n\n"
+     "Standard output gets only the text; everything else goes to standard error.",
+     "zamba run\n"
+     "zamba run \"The little fox\" -n 100 --temp 0.7 -s 1\n"
+     "zamba run Zamba2-1.2B -p \"The capital of France is\" --temp 0 -n 16\n"
+     "zamba run Zamba2-1.2B -f notes.txt --verbose\n"
+     "zamba run Zamba2-1.2B --prompt-ids 1,2,3 --temp 0 -n 64 --json"},
+    {"chat", CLI_CHAT, cmd_chat, "[MODEL]", "talk with a model",
+     "A conversation with line editing and history. A line that ends with \\ goes on in the next one; text between "
+     "\"\"\" and \"\"\" may have many lines. Ctrl-C stops only the answer; Ctrl-D ends the conversation.\n\n"
+     "Lines that begin with / are commands: /help lists them. /undo, /retry and /fork restore the state that was kept "
+     "at the border of each turn instead of reading the conversation again.\n\n"
+     "When standard input is no terminal, each line is a message, and only the answers go to standard output.",
+     "zamba chat Zamba2-2.7B-instruct\n"
+     "zamba chat Zamba2-2.7B-instruct --system \"You answer in one sentence.\" --temp 0.3\n"
+     "zamba chat --session evening.json"},
+    {"inspect", CLI_INSPECT, cmd_inspect, "[MODEL]", "show what a model is made of and what it needs",
+     "Draws the layers as a table: mixer, shared block, adapters, KV slot. Counts parameters by part, once as they are "
+     "stored and once as a token uses them (shared blocks are used many times). Adds up memory for weights, state and "
+     "KV at the context that --ctx-size names (4096). With --compare the same numbers stand beside those of well-known "
+     "transformers, also where those need less.",
+     "zamba inspect Zamba2-1.2B\n"
+     "zamba inspect Zamba2-7B --compare -c 16384\n"
+     "zamba inspect Zamba2-1.2B --json"},
+    {"tokenize", CLI_TOKENIZE, cmd_tokenize, "[MODEL] [TEXT]", "turn text into token ids",
+     "Text from the command line, --file or standard input becomes ids, as the model reads them. With --jsonl each "
+     "line "
+     "{\"text\": \"...\"} of standard input becomes a line {\"ids\": [...]}; a bad line becomes {\"error\": \"...\"}.",
+     "zamba tokenize Zamba2-1.2B \"Hello world\"\n"
+     "zamba tokenize Zamba2-1.2B --jsonl < texts.jsonl > ids.jsonl"},
+    {"detokenize", CLI_DETOKENIZE, cmd_detokenize, "[MODEL] [IDS]", "turn token ids into text",
+     "Ids from the command line (such as 1,2,3) or standard input become text. With --jsonl each line {\"ids\": [...]} "
+     "of standard input becomes a line {\"text\": \"...\"}; a bad line becomes {\"error\": \"...\"}.",
+     "zamba detokenize Zamba2-1.2B 1,22557,1526\n"
+     "zamba detokenize Zamba2-1.2B --jsonl < ids.jsonl"},
+    {"template", CLI_TEMPLATE, cmd_template, "[MODEL]", "render a conversation with the model's chat template",
+     "Reads {\"messages\": [...], \"add_generation_prompt\": true} and writes the text that the model sees; with "
+     "--json "
+     "or --jsonl {\"text\": \"...\", \"ids\": [...]}. Only text of the template itself becomes special tokens, what "
+     "stands in messages never does.",
+     "zamba template Zamba2-2.7B-instruct -f conversation.json\n"
+     "zamba template Zamba2-2.7B-instruct --jsonl < conversations.jsonl"},
+    {"perplexity", CLI_PERPLEXITY, cmd_perplexity, "[MODEL] FILE", "measure how well a model predicts a text",
+     "Cuts the tokens of FILE into windows, reads each from an empty state and adds up -ln p of every token given "
+     "those "
+     "before it in its window. Nothing is put in front of a window.",
+     "zamba perplexity Zamba2-1.2B wiki.test.txt --window 1024\n"
+     "zamba perplexity starter-zamba2 valid20k.u16 --ids-u16 --window 256"},
+    {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE", "measure speed",
+     "Tokens per second for reading prompts and for writing, beside the memory bandwidth that a plain read loop "
+     "reaches "
+     "in the same run: a decoded token reads every weight it uses once, so bandwidth is the bound. `bench tokenizer` "
+     "measures the tokenizer on the text of FILE.",
+     "zamba bench Zamba2-1.2B\n"
+     "zamba bench Zamba2-1.2B -p 128,512 -n 32 -r 5 -o json\n"
+     "zamba bench tokenizer Zamba2-1.2B book.txt"},
+    {"debug", CLI_DEBUG, cmd_debug, "logits|hidden [MODEL] --ids FILE -o OUT",
+     "write logits or hidden states, to compare with other programs",
+     "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "
+     "of "
+     "FILE; `debug hidden` writes the residual stream hidden.I.embed, hidden.I.LAYER after each layer and "
+     "hidden.I.final_norm, each [tokens, hidden]. All sequences run as one ragged batch.",
+     "zamba debug logits Zamba2-1.2B --ids ids.json -o logits.safetensors\n"
+     "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o logits.safetensors\n"
+     "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors"},
+    {"completion", CLI_HELP, cmd_completion, "bash|zsh|fish", "print a completion script for a shell",
+     "The script goes to standard output.", "source <(zamba completion bash)"},
+    {"man", CLI_HELP, cmd_man, "", "print the manual page", "In troff, for man(1).", "zamba man | man -l -"},
+    {"help", CLI_HELP, cmd_help, "[COMMAND]", "show help", "For one command or for all of them.", "zamba help run"},
+    {"version", CLI_HELP, cmd_version, "", "show the version", "", ""},
+};
+const size_t cli_n_commands = sizeof cli_commands / sizeof *cli_commands;
+
+const cli_command *cli_command_find(const char *name)
+{
+    for (size_t i = 0; i < cli_n_commands; i++)
+        if (strcmp(cli_commands[i].name, name) == 0)
+            return &cli_commands[i];
+    return NULL;
+}
+
+int cmd_version(const cli_args *args)
+{
+    (void)args;
+    out_format("zamba %s\n", zamba_version());
+    return 0;
+}

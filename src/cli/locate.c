@@ -1,0 +1,192 @@
+/* locate.c — from a word on the command line to a checkpoint folder, and opening it. Declared in common.h.
+ * Places, first that exists: the path itself; models/NAME in the folder of the program and the folders above it (the
+ * build tree); share/zamba/models/NAME beside the program's folder (installed). */
+#include "common.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "commands.h"
+
+enum { LEVELS_UP = 4 }; /* build/release/zamba is two below the project; one or two more for other layouts */
+
+static bool exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool cli_is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* The folder the running program is in; false if the system does not tell. */
+static bool program_folder(char *out, size_t n_out)
+{
+    const ssize_t n = readlink("/proc/self/exe", out, n_out - 1);
+    if (n <= 0 || (size_t)n >= n_out - 1)
+        return false;
+    out[n] = 0;
+    char *slash = strrchr(out, '/');
+    if (!slash)
+        return false;
+    *(slash == out ? slash + 1 : slash) = 0;
+    return true;
+}
+
+/* The i-th place where a model of this name can be; false after the last. */
+static bool place(size_t i, const char *name, char *out, size_t n_out)
+{
+    char folder[PATH_MAX];
+    if (!program_folder(folder, sizeof folder))
+        return false;
+    if (i == LEVELS_UP + 1)
+        return (size_t)snprintf(out, n_out, "%s/../share/zamba/models/%s", folder, name) < n_out;
+    if (i > LEVELS_UP + 1)
+        return false;
+    for (; i > 0; i--) {
+        char *slash = strrchr(folder, '/');
+        if (slash)
+            *slash = 0;
+    }
+    return (size_t)snprintf(out, n_out, "%s/models/%s", folder, name) < n_out;
+}
+
+static bool find_name(const char *name, char *out, size_t n_out)
+{
+    if (!*name || *name == '.' || strchr(name, '/'))
+        return false;
+    for (size_t i = 0; place(i, name, out, n_out); i++)
+        if (cli_is_folder(out))
+            return true;
+    return false;
+}
+
+bool cli_is_model(const char *word)
+{
+    char path[PATH_MAX];
+    return *word && (exists(word) || find_name(word, path, sizeof path));
+}
+
+bool cli_looks_like_path(const char *word)
+{
+    if (strpbrk(word, " \t\n"))
+        return false;
+    return strchr(word, '/') || (word[0] == '.' && word[1]);
+}
+
+char *cli_find_model(const char *name)
+{
+    char path[PATH_MAX];
+    const char *found = NULL, *from_environment = getenv("ZAMBA_MODEL");
+    const bool use_default = !name;
+    if (use_default && from_environment && *from_environment)
+        name = from_environment;
+    else if (use_default)
+        name = ZAMBA_DEFAULT_MODEL;
+    if (!*name) {
+        cli_error("the model's name is empty");
+        return NULL;
+    }
+    if (!(use_default && name != from_environment) && exists(name))
+        found = name;
+    else if (find_name(name, path, sizeof path))
+        found = path;
+    if (found) {
+        char *copy = strdup(found);
+        if (!copy)
+            cli_error("out of memory");
+        return copy;
+    }
+    if (name == from_environment) {
+        cli_error("%s: no such model (it is what the environment variable ZAMBA_MODEL says)", name);
+    } else if (!use_default) {
+        cli_error("%s: no such folder, nor a model of that name (wanted a checkpoint folder with config.json)", name);
+    } else {
+        cli_error("the model that comes with zamba, %s, was not found; name a checkpoint folder, or set ZAMBA_MODEL",
+                  name);
+        for (size_t i = 0; place(i, name, path, sizeof path); i++)
+            fprintf(stderr, "  looked for %s\n", path);
+    }
+    return NULL;
+}
+
+char *cli_model_path(const cli_args *args, size_t *next)
+{
+    *next = 0;
+    if (args->model)
+        return cli_find_model(args->model);
+    if (args->words.n > 0) {
+        *next = 1;
+        return cli_find_model(args->words.items[0]);
+    }
+    return cli_find_model(NULL);
+}
+
+int cli_model_and_text(const cli_args *args, bool have_text, char **model, const char **text)
+{
+    const char *const *words = args->words.items;
+    const size_t n = args->words.n;
+    const char *name = args->model;
+    size_t used = 0;
+    *text = NULL;
+    *model = NULL;
+    if (!name && n > 0 && (n > 1 || have_text || cli_is_model(words[0]) || cli_looks_like_path(words[0])))
+        name = words[used++];
+    if (used < n && !have_text)
+        *text = words[used++];
+    else if (used < n) {
+        cli_error("'%s': the text was given already by an option", words[used]);
+        return cli_hint(args->command);
+    }
+    const int code = cli_no_more_words(args, used);
+    if (code)
+        return code;
+    *model = cli_find_model(name);
+    return *model ? 0 : 1;
+}
+
+int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s)
+{
+    zamba_error err = {0};
+    zamba_model_options options = zamba_model_defaults();
+    zamba_model_info info = {.size = sizeof info};
+    options.n_threads = (int32_t)args->threads;
+    options.dt_floor = (zamba_dt_floor)args->dt_floor;
+    options.n_batch = (int32_t)args->batch_size;
+    const double start = cli_now();
+    if (zamba_model_open(model, path, &options, &err) != ZAMBA_OK)
+        return cli_fail(&err);
+    const double seconds = cli_now() - start;
+    if (load_s)
+        *load_s = seconds;
+    if (zamba_model_info_get(*model, &info, &err) != ZAMBA_OK) {
+        zamba_model_close(*model);
+        *model = NULL;
+        return cli_fail(&err);
+    }
+    char params[32], bytes[32];
+    cli_note("%s: %s (config: %s), %s parameters, %s of %s, loaded in %.3f s", path, info.family, info.dialect,
+             cli_count((double)info.n_params, params), cli_bytes((double)info.weight_bytes, bytes), info.dtype,
+             seconds);
+    cli_note("%d threads, %s kernels", info.n_threads, info.kernels);
+    if (info.dt_floor_note && *info.dt_floor_note)
+        cli_note("dt floor: %s", info.dt_floor_note);
+    if (info.rope_note && *info.rope_note)
+        cli_note("rope: %s", info.rope_note);
+    return 0;
+}
+
+int cli_no_more_words(const cli_args *args, size_t used)
+{
+    if (args->words.n <= used)
+        return 0;
+    cli_error("'%s' is one word too many (quote text that has spaces)", args->words.items[used]);
+    return cli_hint(args->command);
+}

@@ -1,0 +1,453 @@
+/* options.c — the table of options and the parser that reads it. Owns names, ranges and defaults; knows nothing of what
+ * the commands do with the values. */
+#include "options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "common.h"
+#include "zamba.h"
+
+enum { G_MODEL, G_PROMPT, G_LENGTH, G_SAMPLING, G_STATE, G_DATA, G_MEASURE, G_OUTPUT, G_GENERAL };
+
+const char *const cli_groups[] = {
+    [G_MODEL] = "Model",       [G_PROMPT] = "Prompt and text", [G_LENGTH] = "Length",
+    [G_SAMPLING] = "Sampling", [G_STATE] = "Saved state",      [G_DATA] = "Data",
+    [G_MEASURE] = "Measuring", [G_OUTPUT] = "Output",          [G_GENERAL] = "General",
+};
+const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
+
+#define AT(field) offsetof(cli_args, field)
+#define I32_MAX   2147483647.0
+
+const cli_option cli_options[] = {
+    {"model", 'm', CLI_TEXT, "MODEL", CLI_WORK, G_MODEL, AT(model), 0, 0, "the model that comes with zamba",
+     "Checkpoint folder, or the name of a folder in models/. The same as the word MODEL."},
+    {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT, G_MODEL, AT(ctx_size), 0, 1e9,
+     "from the model", "Most tokens the context may hold; 0: what the model says."},
+    {"threads", 't', CLI_INT, "N", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(threads), 0, 1024, "all cores",
+     "Threads to compute with. The results do not depend on it."},
+    {"batch-size", 'b', CLI_INT, "N", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(batch_size), 0, 65536, "256",
+     "Most tokens computed together."},
+    {"dt-floor", 0, CLI_CHOICE, "auto|none|config", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(dt_floor), 0, 0, "auto",
+     "Lower limit of dt in Mamba-2 layers. auto: the config's time_step_limit where it has one, else none; config: "
+     "time_step_min, as transformers' whole-sequence pass does."},
+
+    {"prompt", 'p', CLI_TEXT, "TEXT", CLI_RUN | CLI_TOKENIZE, G_PROMPT, AT(prompt), 0, 0, "",
+     "The text to go on from. Empty: only the beginning-of-text id."},
+    {"file", 'f', CLI_TEXT, "FILE", CLI_RUN | CLI_TOKENIZE | CLI_TEMPLATE, G_PROMPT, AT(file), 0, 0, "",
+     "Read the text from a file; - is standard input."},
+    {"prompt-ids", 0, CLI_TEXT, "LIST", CLI_RUN, G_PROMPT, AT(prompt_ids), 0, 0, "",
+     "The prompt as token ids, such as 1,2,3; taken as they are, nothing is put in front."},
+    {"echo", 0, CLI_FLAG, NULL, CLI_RUN, G_PROMPT, AT(echo), 0, 0, "", "Write the prompt before the new text."},
+    {"chat", 0, CLI_FLAG, NULL, CLI_RUN, G_PROMPT, AT(chat), 0, 0, "if the folder has a template",
+     "Put the prompt into the chat template as a user's message."},
+    {"raw", 0, CLI_FLAG, NULL, CLI_RUN, G_PROMPT, AT(raw), 0, 0, "",
+     "Use the prompt as it is, without the chat template."},
+    {"system", 0, CLI_TEXT, "TEXT", CLI_RUN | CLI_CHAT, G_PROMPT, AT(system), 0, 0, "",
+     "System message that stands before the conversation."},
+    {"no-bos", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_PERPLEXITY, G_PROMPT, AT(no_bos), 0, 0, "",
+     "Do not put the beginning-of-text id in front."},
+    {"no-parse-special", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_PERPLEXITY, G_PROMPT, AT(no_parse_special), 0,
+     0, "", "Names of special tokens in the text are only letters."},
+    {"special", 0, CLI_FLAG, NULL, CLI_DETOKENIZE, G_PROMPT, AT(special), 0, 0, "",
+     "Write special tokens out; without it they are left out."},
+    {"keep-space", 0, CLI_FLAG, NULL, CLI_DETOKENIZE, G_PROMPT, AT(keep_space), 0, 0, "",
+     "Keep the one leading space: the ids go on from earlier text."},
+
+    {"predict n-predict", 'n', CLI_INT, "N", CLI_SAMPLING, G_LENGTH, AT(predict), -1, I32_MAX,
+     "256; in chat until the model ends", "Most tokens to write; -1: until the model ends or the context is full."},
+    {"stop reverse-prompt", 'r', CLI_LIST, "TEXT", CLI_SAMPLING, G_LENGTH, AT(stop), 0, 0, "",
+     "End before this text would be written. May be given more than once."},
+    {"ignore-eos", 0, CLI_FLAG, NULL, CLI_FORWARD, G_LENGTH, AT(ignore_eos), 0, 0, "",
+     "Never choose the end-of-text id. (No effect where nothing is written.)"},
+
+    {"seed", 's', CLI_INT, "N", CLI_SAMPLING, G_SAMPLING, AT(seed), -1, 9.2233720368547748e18, "random",
+     "Same seed, same text, on every machine; -1: random."},
+    {"temp temperature", 0, CLI_REAL, "T", CLI_SAMPLING, G_SAMPLING, AT(temp), 0, 100, NULL,
+     "Temperature; 0 always takes the likeliest token."},
+    {"top-k", 0, CLI_INT, "N", CLI_SAMPLING, G_SAMPLING, AT(top_k), 0, I32_MAX, NULL,
+     "Choose among the N likeliest tokens; 0: all."},
+    {"top-p", 0, CLI_REAL, "P", CLI_SAMPLING, G_SAMPLING, AT(top_p), 0, 1, NULL,
+     "Choose among the likeliest tokens that hold this much probability; 1: off."},
+    {"min-p", 0, CLI_REAL, "P", CLI_SAMPLING, G_SAMPLING, AT(min_p), 0, 1, NULL,
+     "Drop tokens less likely than P times the likeliest; 0: off."},
+    {"typical typical-p", 0, CLI_REAL, "P", CLI_SAMPLING, G_SAMPLING, AT(typical), 0, 1, NULL,
+     "Locally typical sampling; 1: off."},
+    {"repeat-penalty", 0, CLI_REAL, "X", CLI_SAMPLING, G_SAMPLING, AT(repeat_penalty), 0.01, 100, NULL,
+     "Makes tokens that were seen less likely; 1: off."},
+    {"repeat-last-n", 0, CLI_INT, "N", CLI_SAMPLING, G_SAMPLING, AT(repeat_last_n), -1, I32_MAX, NULL,
+     "How many tokens back the penalties look; 0: off, -1: the whole context."},
+    {"presence-penalty", 0, CLI_REAL, "X", CLI_SAMPLING, G_SAMPLING, AT(presence_penalty), -100, 100, NULL,
+     "Taken off the logit of a token that was seen; 0: off."},
+    {"frequency-penalty", 0, CLI_REAL, "X", CLI_SAMPLING, G_SAMPLING, AT(frequency_penalty), -100, 100, NULL,
+     "Taken off for each time a token was seen; 0: off."},
+    {"logit-bias", 0, CLI_LIST, "ID=BIAS", CLI_SAMPLING, G_SAMPLING, AT(logit_bias), 0, 0, "",
+     "Added to the logit of a token: 15=2.5, 15+2.5, 15-1, 15=-inf. May be given more than once."},
+    {"logprobs", 0, CLI_INT, "N", CLI_RUN, G_SAMPLING, AT(logprobs), 0, 1000, "",
+     "With --json: the log-probability of every new token and of the N likeliest."},
+
+    {"session prompt-cache", 0, CLI_TEXT, "FILE", CLI_RUN, G_STATE, AT(session), 0, 0, "",
+     "Go on from the state in FILE if it exists, and save the state there at the end."},
+    {"load-state", 0, CLI_TEXT, "FILE", CLI_RUN, G_STATE, AT(load_state), 0, 0, "", "Go on from a saved state."},
+    {"save-state", 0, CLI_TEXT, "FILE", CLI_RUN, G_STATE, AT(save_state), 0, 0, "", "Save the state at the end."},
+    {"session", 0, CLI_TEXT, "FILE", CLI_CHAT, G_STATE, AT(session), 0, 0, "",
+     "Go on with the conversation in FILE if it exists, and save it there at the end (beside it FILE.state)."},
+
+    {"ids", 0, CLI_TEXT, "FILE", CLI_DEBUG, G_DATA, AT(ids), 0, 0, "",
+     "JSON file with a list of id lists, run as one ragged batch; - is standard input."},
+    {"split", 0, CLI_TEXT, "LIST", CLI_DEBUG, G_DATA, AT(split), 0, 0, "the whole at once",
+     "Feed each sequence in pieces of these sizes, such as 5,8; the rest one token at a time."},
+    {"ids-u16", 0, CLI_FLAG, NULL, CLI_PERPLEXITY, G_DATA, AT(ids_u16), 0, 0, "if the name ends in .u16",
+     "FILE holds token ids as little-endian 16-bit numbers, not text."},
+    {"documents", 0, CLI_FLAG, NULL, CLI_PERPLEXITY, G_DATA, AT(documents), 0, 0, "",
+     "FILE holds documents separated by <|endoftext|>: each is read with the beginning and end ids around it."},
+    {"window", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(window), 2, 1 << 20, NULL,
+     "Tokens of a window; each starts from an empty state."},
+    {"stride", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(stride), 1, 1 << 20, "the window: no overlap",
+     "Tokens from one window's start to the next. What a window shares with the one before is read, not scored again."},
+    {"limit", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(limit), 2, 1e12, "all", "Use only the first N tokens."},
+
+    {"n-prompt", 'p', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_prompt), 0, 0, "128",
+     "Prompt lengths to measure, such as 128,512; 0: none."},
+    {"n-gen", 'n', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_gen), 0, 0, "32",
+     "Numbers of tokens to write one by one; 0: none."},
+    {"repetitions", 'r', CLI_INT, "N", CLI_BENCH, G_MEASURE, AT(repetitions), 1, 1000, NULL, "Repeat every test."},
+
+    {"output", 'o', CLI_CHOICE, "md|csv|json", CLI_BENCH, G_OUTPUT, AT(bench_format), 0, 0, "md",
+     "Format of the report."},
+    {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
+    {"json", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY,
+     G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
+    {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
+     "Read JSON lines from standard input, write one JSON line for each."},
+    {"pieces", 0, CLI_FLAG, NULL, CLI_TOKENIZE, G_OUTPUT, AT(pieces), 0, 0, "", "A line for each token: id and piece."},
+    {"compare", 0, CLI_FLAG, NULL, CLI_INSPECT, G_OUTPUT, AT(compare), 0, 0, "",
+     "Beside Llama-3-8B, Mistral-7B and Gemma-7B."},
+    {"tensors", 0, CLI_FLAG, NULL, CLI_INSPECT, G_OUTPUT, AT(tensors), 0, 0, "", "List every tensor."},
+    {"progress", 0, CLI_CHOICE, "auto|plain|json|none", CLI_ALL, G_OUTPUT, AT(progress), 0, 0, "auto",
+     "How long work shows that it goes on, on standard error. auto: a bar on a terminal, plain lines elsewhere."},
+    {"color", 0, CLI_CHOICE, "auto|always|never", CLI_ALL, G_OUTPUT, AT(color), 0, 0, "auto",
+     "Colours. auto: on a terminal, unless NO_COLOR is set."},
+
+    {"verbose", 'v', CLI_FLAG, NULL, CLI_ALL, G_GENERAL, AT(verbose), 0, 0, "",
+     "Say more on standard error: model, seed, tokens per second, time to the first token."},
+    {"help", 'h', CLI_FLAG, NULL, CLI_ALL, G_GENERAL, AT(help), 0, 0, "", "Show this help."},
+    {"version", 0, CLI_FLAG, NULL, CLI_ALL, G_GENERAL, AT(version), 0, 0, "", "Show the version."},
+};
+const size_t cli_n_options = sizeof cli_options / sizeof *cli_options;
+
+void cli_args_init(cli_args *args)
+{
+    const zamba_sampler_options s = zamba_sampler_defaults();
+    *args = (cli_args){
+        .predict = CLI_UNSET,
+        .top_k = s.top_k,
+        .repeat_last_n = s.repeat_last_n,
+        .seed = -1,
+        .logprobs = CLI_UNSET,
+        /* through the shortest decimal, so that 0.8f is shown and kept as 0.8 */
+        .temp = cli_widen(s.temperature),
+        .top_p = cli_widen(s.top_p),
+        .min_p = cli_widen(s.min_p),
+        .typical = cli_widen(s.typical_p),
+        .repeat_penalty = cli_widen(s.repeat_penalty),
+        .presence_penalty = cli_widen(s.presence_penalty),
+        .frequency_penalty = cli_widen(s.frequency_penalty),
+        .window = 256,
+        .repetitions = 3,
+    };
+}
+
+void cli_args_free(cli_args *args)
+{
+    free(args->words.items);
+    free(args->logit_bias.items);
+    free(args->stop.items);
+}
+
+const char *cli_option_name(const cli_option *o, size_t i, size_t *n)
+{
+    const char *p = o->names;
+    for (; i > 0 && *p; i--) {
+        p += strcspn(p, " ");
+        p += *p == ' ';
+    }
+    *n = strcspn(p, " ");
+    return p;
+}
+
+const cli_option *cli_find(unsigned commands, const char *name, size_t n_name, char letter)
+{
+    for (size_t i = 0; i < cli_n_options; i++) {
+        const cli_option *o = &cli_options[i];
+        if (!(o->commands & commands))
+            continue;
+        if (letter && o->letter == letter)
+            return o;
+        size_t n;
+        for (size_t k = 0; name; k++) {
+            const char *have = cli_option_name(o, k, &n);
+            if (n == 0)
+                break;
+            if (n == n_name && memcmp(have, name, n) == 0)
+                return o;
+        }
+    }
+    return NULL;
+}
+
+const char *cli_option_default(const cli_option *o, char *buffer, size_t n_buffer)
+{
+    if (o->fallback)
+        return o->fallback;
+    cli_args args;
+    cli_args_init(&args);
+    const void *at = (const char *)&args + o->offset;
+    if (o->kind == CLI_INT)
+        snprintf(buffer, n_buffer, "%lld", (long long)*(const int64_t *)at);
+    else
+        snprintf(buffer, n_buffer, "%g", *(const double *)at);
+    return buffer;
+}
+
+/* Edit distance with swaps of neighbours; words longer than the table are not near anything. */
+static size_t distance(const char *a, const char *b)
+{
+    enum { LONGEST = 32 };
+    const size_t n = strlen(a), m = strlen(b);
+    if (n >= LONGEST || m >= LONGEST)
+        return LONGEST;
+    size_t d[LONGEST + 1][LONGEST + 1];
+    for (size_t i = 0; i <= n; i++)
+        d[i][0] = i;
+    for (size_t j = 0; j <= m; j++)
+        d[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
+            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    }
+    return d[n][m];
+}
+
+const char *cli_nearest(const char *word, const char *const *names, size_t n)
+{
+    const char *best = NULL;
+    size_t best_distance = strlen(word) / 3 + 2;
+    for (size_t i = 0; i < n; i++) {
+        size_t d = distance(word, names[i]);
+        if (strlen(word) >= 3 && strncmp(names[i], word, strlen(word)) == 0)
+            d = 1;
+        if (d < best_distance) {
+            best_distance = d;
+            best = names[i];
+        }
+    }
+    return best;
+}
+
+static int unknown_option(const cli_args *args, const char *name, size_t n)
+{
+    enum { MOST = 2 * sizeof cli_options / sizeof *cli_options };
+    char texts[MOST][32];
+    const char *names[MOST];
+    size_t n_names = 0;
+    const unsigned bit = args->command ? args->command->bit : (unsigned)CLI_HELP;
+    for (size_t i = 0; i < cli_n_options; i++) {
+        size_t len;
+        for (size_t k = 0; (cli_options[i].commands & bit) && n_names < MOST; k++) {
+            const char *have = cli_option_name(&cli_options[i], k, &len);
+            if (len == 0)
+                break;
+            snprintf(texts[n_names], sizeof texts[0], "%.*s", (int)len, have);
+            names[n_names] = texts[n_names];
+            n_names++;
+        }
+    }
+    const char *verb = args->command ? args->command->name : "";
+    char word[64];
+    snprintf(word, sizeof word, "%.*s", (int)(n < 63 ? n : 63), name);
+    const char *near = cli_nearest(word, names, n_names);
+    const cli_option *elsewhere = cli_find(CLI_ALL, name, n, 0);
+    if (elsewhere) {
+        const cli_command *c = cli_commands;
+        while (!(c->bit & elsewhere->commands))
+            c++;
+        cli_error("--%s is no option of `zamba %s`; it belongs to `zamba %s`", word, verb, c->name);
+    } else if (near) {
+        cli_error("unknown option --%s; did you mean --%s?", word, near);
+    } else {
+        cli_error("unknown option --%s", word);
+    }
+    return cli_hint(args->command);
+}
+
+static bool append(cli_list *list, const char *text)
+{
+    const char **items = realloc(list->items, (list->n + 1) * sizeof *items);
+    if (!items)
+        return false;
+    list->items = items;
+    items[list->n++] = text;
+    return true;
+}
+
+/* A number as it would be written: whole ones without a point. */
+static const char *plain(double x, char *buffer, size_t n)
+{
+    if (fabs(x) < 1e15)
+        snprintf(buffer, n, "%.10g", x);
+    else
+        snprintf(buffer, n, "%.0f", x);
+    return buffer;
+}
+
+/* Store `text` as the value of `o`; `shown` is the option as the user wrote it. */
+static bool store(cli_args *args, const cli_option *o, const char *shown, const char *text, char *why, size_t n_why)
+{
+    void *at = (char *)args + o->offset;
+    char *end = NULL, low[32], high[32];
+    errno = 0;
+    switch (o->kind) {
+    case CLI_FLAG:
+        *(bool *)at = true;
+        return true;
+    case CLI_TEXT:
+        *(const char **)at = text;
+        return true;
+    case CLI_LIST:
+        if (append(at, text))
+            return true;
+        snprintf(why, n_why, "%s: out of memory", shown);
+        return false;
+    case CLI_INT: {
+        const long long v = strtoll(text, &end, 10);
+        if (end == text || *end || errno || (double)v < o->min || (double)v > o->max) {
+            snprintf(why, n_why, "%s: found '%s', wanted a whole number from %s to %s", shown, text,
+                     plain(o->min, low, sizeof low), plain(o->max, high, sizeof high));
+            return false;
+        }
+        *(int64_t *)at = v;
+        return true;
+    }
+    case CLI_REAL: {
+        const double v = strtod(text, &end);
+        if (end == text || *end || !(v >= o->min && v <= o->max)) {
+            snprintf(why, n_why, "%s: found '%s', wanted a number from %s to %s", shown, text,
+                     plain(o->min, low, sizeof low), plain(o->max, high, sizeof high));
+            return false;
+        }
+        *(double *)at = v;
+        return true;
+    }
+    case CLI_CHOICE: {
+        const char *p = o->value;
+        for (int64_t i = 0;; i++) {
+            const size_t n = strcspn(p, "|");
+            if (strlen(text) == n && memcmp(p, text, n) == 0) {
+                *(int64_t *)at = i;
+                return true;
+            }
+            if (!p[n])
+                break;
+            p += n + 1;
+        }
+        snprintf(why, n_why, "%s: found '%s', wanted one of %s", shown, text, o->value);
+        return false;
+    }
+    }
+    return false;
+}
+
+bool cli_set(cli_args *args, unsigned commands, const char *name, const char *value, char *why, size_t n_why)
+{
+    const cli_option *o = cli_find(commands, name, strlen(name), 0);
+    if (!o && strlen(name) == 1)
+        o = cli_find(commands, NULL, 0, name[0]);
+    if (!o) {
+        snprintf(why, n_why, "'%s' cannot be set", name);
+        return false;
+    }
+    return store(args, o, name, value, why, n_why);
+}
+
+/* One option with its value, which stands behind it in the same word (`inline_value`) or in the next one. */
+static int take(cli_args *args, const cli_option *o, const char *shown, const char *inline_value, int argc, char **argv,
+                int *i)
+{
+    char why[400];
+    const char *value = inline_value;
+    if (o->kind != CLI_FLAG && !value) {
+        if (*i + 1 >= argc) {
+            cli_error("%s needs a value: %s %s", shown, shown, o->value);
+            return cli_hint(args->command);
+        }
+        value = argv[++*i];
+    } else if (o->kind == CLI_FLAG && inline_value) {
+        cli_error("%s takes no value, found '%s'", shown, inline_value);
+        return cli_hint(args->command);
+    }
+    if (!store(args, o, shown, value, why, sizeof why)) {
+        cli_error("%s", why);
+        return cli_hint(args->command);
+    }
+    return 0;
+}
+
+int cli_parse(cli_args *args, int argc, char **argv, int first)
+{
+    const unsigned bit = args->command ? args->command->bit : (unsigned)CLI_HELP;
+    bool options = true;
+    for (int i = first; i < argc; i++) {
+        char *word = argv[i];
+        int code = 0;
+        if (!options || word[0] != '-' || !word[1]) {
+            if (!append(&args->words, word)) {
+                cli_error("out of memory");
+                return 1;
+            }
+        } else if (strcmp(word, "--") == 0) {
+            options = false;
+        } else if (word[1] == '-') {
+            const size_t n = strcspn(word + 2, "=");
+            const cli_option *o = cli_find(bit, word + 2, n, 0);
+            char shown[64];
+            snprintf(shown, sizeof shown, "--%.*s", (int)n, word + 2);
+            if (!o)
+                return unknown_option(args, word + 2, n);
+            code = take(args, o, shown, word[2 + n] ? word + 3 + n : NULL, argc, argv, &i);
+        } else {
+            for (const char *p = word + 1; *p && code == 0; p++) {
+                const cli_option *o = cli_find(bit, NULL, 0, *p);
+                const char shown[3] = {'-', *p, 0};
+                if (!o) {
+                    if (p == word + 1 && strlen(word) > 2 && cli_find(bit, word + 1, strcspn(word + 1, "="), 0))
+                        cli_error("unknown option %s; did you mean -%s?", word, word);
+                    else
+                        cli_error("unknown option -%s", isprint((unsigned char)*p) ? (const char[2]){*p, 0} : "?");
+                    return cli_hint(args->command);
+                }
+                if (o->kind == CLI_FLAG) {
+                    code = take(args, o, shown, NULL, argc, argv, &i);
+                    continue;
+                }
+                code = take(args, o, shown, p[1] ? p + 1 + (p[1] == '=') : NULL, argc, argv, &i);
+                break;
+            }
+        }
+        if (code)
+            return code;
+    }
+    return 0;
+}

@@ -1,0 +1,108 @@
+/* options.h — what can stand on the command line: the one table of options and the values they leave behind.
+ * The parser, --help, the manual page and the shell completions all read this table; nothing else names an option. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLI_UNSET INT64_MIN /* an integer option that was not given and whose default depends on the command */
+
+enum {
+    CLI_RUN = 1 << 0,
+    CLI_CHAT = 1 << 1,
+    CLI_DEBUG = 1 << 2,
+    CLI_TOKENIZE = 1 << 3,
+    CLI_DETOKENIZE = 1 << 4,
+    CLI_TEMPLATE = 1 << 5,
+    CLI_INSPECT = 1 << 6,
+    CLI_PERPLEXITY = 1 << 7,
+    CLI_BENCH = 1 << 8,
+    CLI_HELP = 1 << 9, /* help, man, completion, version */
+    CLI_SAMPLING = CLI_RUN | CLI_CHAT,
+    CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH,
+    CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT,
+    CLI_ALL = CLI_WORK | CLI_HELP
+};
+
+typedef struct cli_list {
+    const char **items;
+    size_t n;
+} cli_list;
+
+enum { CLI_AUTO, CLI_ALWAYS, CLI_NEVER };                                             /* --color    */
+enum { CLI_PROGRESS_AUTO, CLI_PROGRESS_PLAIN, CLI_PROGRESS_JSON, CLI_PROGRESS_NONE }; /* --progress */
+
+/* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */
+typedef struct cli_args {
+    const struct cli_command *command;
+    cli_list words; /* what is no option: MODEL, PROMPT, FILE */
+
+    const char *model;
+    int64_t ctx_size, threads, batch_size, dt_floor; /* dt_floor: a zamba_dt_floor */
+
+    const char *prompt, *file, *prompt_ids, *system;
+    bool echo, raw, chat, no_bos, no_parse_special, special, keep_space, documents;
+
+    int64_t predict, top_k, repeat_last_n, seed, logprobs;
+    double temp, top_p, min_p, typical, repeat_penalty, presence_penalty, frequency_penalty;
+    cli_list logit_bias, stop;
+    bool ignore_eos;
+
+    const char *session, *load_state, *save_state;
+
+    const char *ids, *split, *output;
+    bool ids_u16, json, jsonl, pieces, tensors, compare;
+    int64_t window, stride, limit;
+
+    const char *bench_prompt, *bench_gen;
+    int64_t bench_format, repetitions;
+
+    int64_t progress, color;
+    bool verbose, help, version;
+} cli_args;
+
+typedef enum cli_kind { CLI_FLAG, CLI_INT, CLI_REAL, CLI_TEXT, CLI_CHOICE, CLI_LIST } cli_kind;
+
+typedef struct cli_option {
+    const char *names; /* long names with a space between; the first is the one that is shown             */
+    char letter;       /* or 0                                                                            */
+    cli_kind kind;
+    const char *value;    /* placeholder; of a choice the words themselves, "a|b|c"; NULL for a flag         */
+    unsigned commands;    /* which commands take it                                                          */
+    int group;            /* index into cli_groups                                                           */
+    size_t offset;        /* of the value in cli_args                                                        */
+    double min, max;      /* of a number, both included                                                      */
+    const char *fallback; /* the default in words; NULL: the initial value of the field                      */
+    const char *help;
+} cli_option;
+
+extern const cli_option cli_options[];
+extern const size_t cli_n_options;
+extern const char *const cli_groups[]; /* headings, in the order in which they are shown */
+extern const size_t cli_n_groups;
+
+/* Set every field to its default. */
+void cli_args_init(cli_args *args);
+void cli_args_free(cli_args *args);
+
+/* Read argv[first..] for a command whose bit is set in `args->command`. Returns 0, or 2 after a message. */
+int cli_parse(cli_args *args, int argc, char **argv, int first);
+
+/* Give one option by its name a value, as /set in chat does. Returns false and a message in `why`. */
+bool cli_set(cli_args *args, unsigned commands, const char *name, const char *value, char *why, size_t n_why);
+
+/* The option of these commands with this long name or letter, or NULL. */
+const cli_option *cli_find(unsigned commands, const char *name, size_t n_name, char letter);
+
+/* The i-th long name of an option; *n is 0 after the last. */
+const char *cli_option_name(const cli_option *o, size_t i, size_t *n);
+
+/* The default as it is shown ("" if there is nothing to show). */
+const char *cli_option_default(const cli_option *o, char *buffer, size_t n_buffer);
+
+/* The nearest of `n` names, or NULL if none is near. */
+const char *cli_nearest(const char *word, const char *const *names, size_t n);
+
+#endif
