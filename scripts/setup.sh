@@ -43,8 +43,9 @@ missing_tools() {
     libraries="jansson libedit"
     if [ $level != build ]; then
         libraries="$libraries cmocka"
-        python3 -c 'import numpy, jinja2' >/dev/null 2>&1 || /usr/bin/python3 -c 'import numpy, jinja2' >/dev/null 2>&1 ||
-            echo "python3 with numpy and jinja2"
+        for python in python3 /usr/bin/python3; do
+            $python -c 'import numpy, jinja2' >/dev/null 2>&1 && break
+        done || echo "python3 with numpy and jinja2"
     fi
     for library in $libraries; do
         pkg-config --exists $library >/dev/null 2>&1 || echo "$library (headers and .pc file)"

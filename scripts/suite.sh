@@ -34,7 +34,8 @@ export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
 export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}"
 report=$PWD/build/$preset/junit.xml
 rm -f "$report"
-ctest --test-dir "build/$preset" --output-on-failure --no-label-summary --output-junit "$report" --timeout 600 -j "$jobs" "$@"
+ctest --test-dir "build/$preset" --output-on-failure --no-label-summary \
+    --output-junit "$report" --timeout 600 -j "$jobs" "$@"
 code=$?
 if [ "$(id -u)" = 0 ]; then
     chown -R --reference=. build 2>/dev/null || :

@@ -118,7 +118,10 @@ inside root none "$second"
 fresh with-sudo
 chroot "$system" useradd -m newcomer
 chroot "$system" env DEBIAN_FRONTEND=noninteractive \
-    sh -c 'apt-get -q update && apt-get -q -y --no-install-recommends install sudo' >"$work/sudo.log" 2>&1 || { tail "$work/sudo.log" >&2 && exit 1; }
+    sh -c 'apt-get -q update && apt-get -q -y --no-install-recommends install sudo' >"$work/sudo.log" 2>&1 || {
+    tail "$work/sudo.log" >&2
+    exit 1
+}
 echo 'newcomer ALL=(ALL) NOPASSWD: ALL' >"$system/etc/sudoers.d/newcomer"
 chroot "$system" chown -R newcomer: /srv/zamba
 inside newcomer net "$first"
