@@ -61,8 +61,7 @@ size_t zb_jfloat_repr(double f, char out[40])
     char text[40], digits[24];
     int n = 0, exponent = 0;
     if (isnan(f) || isinf(f)) {
-        strcpy(out, isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
-        return strlen(out);
+        return (size_t)snprintf(out, 40, "%s", isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
     }
     for (int precision = 0; precision < 17; precision++) { /* the fewest digits that give the same number back */
         snprintf(text, sizeof text, "%.*e", precision, f);
@@ -71,7 +70,7 @@ size_t zb_jfloat_repr(double f, char out[40])
     }
     for (const char *p = text; *p != '\0'; p++) {
         if (*p == 'e') {
-            exponent = atoi(p + 1);
+            exponent = (int)strtol(p + 1, NULL, 10);
             break;
         }
         if (*p >= '0' && *p <= '9' && n < 20)

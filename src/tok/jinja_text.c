@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "tok/jinja_tables.h"
 #include "tok/jinja_value.h"
+#include "tok/utf8.h"
 
 #define N_ROWS(table) (sizeof(table) / sizeof *(table))
 
@@ -15,42 +16,23 @@
 
 uint32_t zb_jutf8_get(const char *p, size_t n, size_t *len)
 {
-    const unsigned char *u = (const unsigned char *)p;
-    if (u[0] < 0x80 || n < 2) {
+    const unsigned char c = (unsigned char)p[0];
+    *len = c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (*len > n)
         *len = 1;
-        return u[0];
-    }
-    if (u[0] < 0xE0 || n < 3) {
-        *len = 2;
-        return (u[0] & 0x1Fu) << 6 | (u[1] & 0x3Fu);
-    }
-    if (u[0] < 0xF0 || n < 4) {
-        *len = 3;
-        return (u[0] & 0x0Fu) << 12 | (u[1] & 0x3Fu) << 6 | (u[2] & 0x3Fu);
-    }
-    *len = 4;
-    return (u[0] & 0x07u) << 18 | (u[1] & 0x3Fu) << 12 | (u[2] & 0x3Fu) << 6 | (u[3] & 0x3Fu);
+    return zb_utf8_code(p, (unsigned)*len);
 }
 
 size_t zb_jutf8_check(const char *p, size_t n)
 {
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     size_t i = 0;
     while (i < n) {
-        const unsigned char c = (unsigned char)p[i];
-        const size_t len = c < 0x80 ? 1 : c < 0xC0 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF8 ? 4 : 0;
-        size_t got;
-        if (len == 0 || len > n - i)
-            return i;
-        for (size_t k = 1; k < len; k++)
-            if (((unsigned char)p[i + k] & 0xC0) != 0x80)
-                return i;
-        const uint32_t code = zb_jutf8_get(p + i, n - i, &got);
-        if (code < least[len] || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
-            return i;
+        const unsigned len = zb_utf8_length(p + i, n - i);
+        if (len == 0)
+            break;
         i += len;
     }
-    return n;
+    return i;
 }
 
 static size_t count_chars(const char *p, size_t n)

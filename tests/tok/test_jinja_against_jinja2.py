@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Compare the template interpreter with jinja2, set up as transformers sets it up.
 
-    test_jinja_against_jinja2.py                     write tests/tok/fixtures/jinja/cases.json from jinja2
-    test_jinja_against_jinja2.py --check TOOL        jinja2, the fixture and TOOL (build/tests/jinja_tool) agree on every case
-    test_jinja_against_jinja2.py --random N [--seed S] TOOL    N random templates, jinja2 against TOOL
+    test_jinja_against_jinja2.py [--check]           jinja2, the fixture and TOOL agree on every case (the test)
+    test_jinja_against_jinja2.py --write             write tests/tok/fixtures/jinja/cases.json from jinja2
+    test_jinja_against_jinja2.py --random N [--seed S]   N random templates, jinja2 against TOOL
+
+TOOL is jinja_tool of the build folder ($ZAMBA_BUILD), or --tool PATH. Exit code 77: nothing to compare with.
 """
 import argparse
 import copy
@@ -13,6 +15,7 @@ import os
 import random
 import subprocess
 import sys
+import warnings
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import jinja2
@@ -232,18 +235,23 @@ def against_random(tool, n, seed):
 
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("tool", nargs="?")
+    p.add_argument("--tool", default=os.path.join(os.environ.get("ZAMBA_BUILD", "build/release"), "tests", "jinja_tool"))
     p.add_argument("--check", action="store_true")
+    p.add_argument("--write", action="store_true")
     p.add_argument("--random", type=int, default=0)
     p.add_argument("--seed", type=int, default=1)
     a = p.parse_args()
+    warnings.simplefilter("ignore")  # what Python says of the code that jinja2 makes
+    if a.write:
+        with open(FIXTURE, "w", encoding="utf-8") as f:
+            f.write(dump(fixture()))
+        return 0
+    if not os.access(a.tool, os.X_OK):
+        print("%s is not there: build the tests first" % a.tool)
+        return 77
     if a.random:
         return 0 if against_random(a.tool, a.random, a.seed) else 1
-    if a.check:
-        return 0 if check(a.tool) else 1
-    with open(FIXTURE, "w", encoding="utf-8") as f:
-        f.write(dump(fixture()))
-    return 0
+    return 0 if check(a.tool) and against_random(a.tool, 300, a.seed) else 1
 
 
 if __name__ == "__main__":
