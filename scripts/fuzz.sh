@@ -8,7 +8,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
-sh scripts/build.sh fuzz --jobs "$(nproc)" || exit 1
+sh scripts/build.sh fuzz --jobs "$(nproc)" zamba_fuzz || exit 1
 
 targets=$*
 [ -n "$targets" ] || targets=$(cd build/fuzz/fuzz && for f in fuzz_*; do [ -x "$f" ] && echo "$f"; done)
