@@ -108,11 +108,11 @@ ALLOC_HOOK_EXPORT void free(void *p)
 
 #endif
 
-/* Run `run` with its k-th allocation failing, for k = first, first + step, ... until it gets by without so many: with
- * that call and all later ones, then with that call alone. It must not crash, and say OK or E_MEMORY (or `also`) with a
- * message, nothing else, and release all it took. Needs support/check.h. */
+/* Run `run` with its k-th allocation failing, for k = 0, 1, ... until it gets by without so many (between the first and
+ * the last `dense` calls only every step-th): with that call and all later ones, then with that call alone. It must not
+ * crash, and say OK or E_MEMORY (or `also`) with a message, nothing else, and release all it took. Needs check.h. */
 static inline void check_every_failure(const char *name, zamba_status (*run)(zamba_error *err), zamba_status also,
-                                       long first, long step)
+                                       long dense, long step)
 {
     zamba_error err = {0};
     alloc_hook_start(-1, 0);
@@ -121,17 +121,19 @@ static inline void check_every_failure(const char *name, zamba_status (*run)(zam
     if (st != ZAMBA_OK || calls == 0)
         fail_msg("%s: %s (%s) with %ld allocations and none failing", name, zamba_status_name(st), err.message, calls);
     for (int once = 0; once < 2; once++) {
-        long seen = first;
-        for (long k = first; k <= seen; k += step) {
+        long k = 0;
+        for (;;) {
             err = (zamba_error){0};
             alloc_hook_start(k, once);
             const zamba_status got = run(&err);
-            seen = alloc_hook_stop();
+            if (alloc_hook_stop() <= k) /* so few that none failed */
+                break;
             if (got != ZAMBA_OK &&
                 ((got != ZAMBA_E_MEMORY && got != also) || err.code != got || err.message[0] == '\0'))
                 fail_msg("%s: allocation %ld failing gave %s: %s", name, k, zamba_status_name(got), err.message);
             if (alloc_hook.live != 0)
                 fail_msg("%s: allocation %ld failing left %ld blocks behind", name, k, alloc_hook.live);
+            k += k < dense || k + step > calls - dense ? 1 : step;
         }
     }
 }
