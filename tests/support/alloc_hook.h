@@ -133,7 +133,10 @@ static inline void check_every_failure(const char *name, zamba_status (*run)(zam
                 fail_msg("%s: allocation %ld failing gave %s: %s", name, k, zamba_status_name(got), err.message);
             if (alloc_hook.live != 0)
                 fail_msg("%s: allocation %ld failing left %ld blocks behind", name, k, alloc_hook.live);
-            k += k < dense || k + step > calls - dense ? 1 : step;
+            if (k < dense || k >= calls - dense)
+                k++;
+            else
+                k = k + step < calls - dense ? k + step : calls - dense;
         }
     }
 }
