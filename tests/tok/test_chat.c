@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "io/json.h"
+#include "support/alloc_hook.h"
 #include "support/scratch.h"
 #include "tok/chat.h"
 #include "tok/tokenizer.h"
@@ -487,12 +488,59 @@ static void test_bad_templates(void **state)
     scratch_close(&s);
 }
 
+/* ---- Without memory ---- */
+
+static const char *failing_folder;
+
+static zamba_status run_all(zamba_error *err)
+{
+    static const char request[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"hello\"}], \"tools\": [{\"a\": 1}]}";
+    static const zamba_message messages[] = {{"user", "hello"}, {"assistant", "there"}};
+    zamba_chat *c;
+    char *text = NULL;
+    int32_t *ids = NULL;
+    size_t n_text, n_ids;
+    zamba_status st = zamba_chat_open(&c, failing_folder, instruct, err);
+    if (st == ZAMBA_OK)
+        st = zamba_chat_render_json(c, request, sizeof request - 1, &text, &n_text, &ids, &n_ids, err);
+    zamba_free(text);
+    zamba_free(ids);
+    text = NULL;
+    ids = NULL;
+    if (st == ZAMBA_OK)
+        st = zamba_chat_render(c, messages, 2, 1, &text, &n_text, &ids, &n_ids, err);
+    zamba_free(text);
+    zamba_free(ids);
+    zamba_chat_close(c);
+    /* jansson's reader takes a string it has no memory for as no string */
+    if (st == ZAMBA_E_ARG && strstr(err->message, "not JSON") != NULL)
+        st = err->code = ZAMBA_E_FORMAT;
+    return st;
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    if (!ALLOC_HOOK)
+        skip();
+    scratch s;
+    scratch_open(&s);
+    scratch_text(&s, "tokenizer_config.json",
+                 "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"{{ tools }}\"}]}");
+    scratch_text(&s, "chat_template.jinja", chatml);
+    failing_folder = s.path;
+    check_every_failure("chat", run_all, ZAMBA_E_FORMAT, 0, 1);
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recorded),       cmocka_unit_test(test_safe),      cmocka_unit_test(test_own_bos),
         cmocka_unit_test(test_fallback),       cmocka_unit_test(test_arguments), cmocka_unit_test(test_variables),
         cmocka_unit_test(test_request_errors), cmocka_unit_test(test_found),     cmocka_unit_test(test_bad_templates),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, open_tokenizers, close_tokenizers);
 }
