@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <histedit.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,15 @@ static unsigned char cancel(EditLine *editor, int ch)
     el_get(editor, EL_CLIENTDATA, &in);
     in->cancelled = true;
     return CC_NEWLINE;
+}
+
+static unsigned char suspend(EditLine *editor, int ch)
+{
+    (void)ch;
+    el_set(editor, EL_PREP_TERM, 0);
+    kill(getpid(), SIGTSTP);
+    el_set(editor, EL_PREP_TERM, 1);
+    return CC_REDISPLAY;
 }
 
 /* $XDG_STATE_HOME/zamba/history, else ~/.local/state/zamba/history; folders are made. "" if there is no place. */
@@ -90,10 +100,12 @@ static bool open_editor(chat_input *in)
     el_set(in->editor, EL_HIST, history, in->history);
     el_set(in->editor, EL_SIGNAL, 1);
     el_set(in->editor, EL_ADDFN, "zamba-cancel", "give up this line", cancel);
+    el_set(in->editor, EL_ADDFN, "zamba-suspend", "stop until the shell goes on with us", suspend);
     el_source(in->editor, NULL);
     el_set(in->editor, EL_BIND, "^C", "zamba-cancel", NULL);
     el_set(in->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_set(in->editor, EL_SETTY, "-d", "intr=", NULL); /* while editing Ctrl-C is a key, not a signal */
+    el_set(in->editor, EL_BIND, "^Z", "zamba-suspend", NULL);
+    el_set(in->editor, EL_SETTY, "-d", "-isig", NULL); /* while editing, Ctrl-C and Ctrl-Z are keys, not signals */
     return true;
 }
 
@@ -164,6 +176,7 @@ static chat_read next_line(chat_input *in, const char **line, size_t *n)
     }
     int count = 0;
     in->cancelled = false;
+    el_set(in->editor, EL_PREP_TERM, 1); /* before the prompt is seen: a Ctrl-C behind it is a key already */
     *line = el_gets(in->editor, &count);
     if (in->cancelled)
         return CHAT_CANCELLED;

@@ -114,31 +114,40 @@ static size_t prefix_length(const zamba_sequence *sequence, const int32_t *ids, 
     return have;
 }
 
-/* Bring the sequence to the longest known state that is a beginning of `ids`. */
-static int synchronize(chat_branch *b, const int32_t *ids, size_t n)
+/* The longest known state that is a beginning of `ids`: the present one, a kept one, or NULL if none is. */
+static const zamba_sequence *nearest_state(const chat_branch *b, const int32_t *ids, size_t n,
+                                           const chat_snapshot **kept)
 {
     size_t best = prefix_length(b->sequence, ids, n);
-    const chat_snapshot *from = NULL;
-    bool move = best == SIZE_MAX;
-    best = move ? 0 : best;
+    const zamba_sequence *found = best == SIZE_MAX ? NULL : b->sequence;
+    *kept = NULL;
+    best = found ? best : 0;
     for (size_t i = 0; i < b->n_turns; i++) {
         const chat_snapshot *known[] = {b->turns[i].start, b->turns[i].asked};
         for (size_t k = 0; k < 2; k++) {
             const size_t have = known[k] ? prefix_length(known[k]->sequence, ids, n) : SIZE_MAX;
             if (have != SIZE_MAX && have > best) {
                 best = have;
-                from = known[k];
-                move = true;
+                found = known[k]->sequence;
+                *kept = known[k];
             }
         }
     }
-    return move ? restore(b, from) : 0;
+    return found;
 }
 
-static int render(chat_session *s, int32_t **ids, size_t *n)
+/* Bring the sequence to that state. */
+static int synchronize(chat_branch *b, const int32_t *ids, size_t n)
+{
+    const chat_snapshot *kept;
+    return nearest_state(b, ids, n, &kept) == b->sequence ? 0 : restore(b, kept);
+}
+
+static int render(chat_session *s, bool for_answer, int32_t **ids, size_t *n)
 {
     zamba_error err = {0};
-    json_t *root = json_pack("{s:O, s:b}", "messages", chat_current(s)->messages, "add_generation_prompt", 1);
+    json_t *root =
+        json_pack("{s:O, s:b}", "messages", chat_current(s)->messages, "add_generation_prompt", (int)for_answer);
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     int code = text ? 0 : cli_error("out of memory");
@@ -249,7 +258,7 @@ static int answer(chat_session *s, size_t turn, chat_text_fn on_text, void *user
     int32_t *ids = NULL;
     size_t n = 0;
     writer w = {.on_text = on_text, .user = user};
-    int code = render(s, &ids, &n);
+    int code = render(s, true, &ids, &n);
     chat_branch *b = chat_current(s);
     if (code == 0)
         code = synchronize(b, ids, n);
@@ -424,16 +433,34 @@ int chat_system(chat_session *s, const char *text)
 
 /* ---- Files ---- */
 
-int chat_save(chat_session *s, const char *path)
+/* Save the state that the conversation will go on from when it is loaded. What was written last may not be what its
+ * text is read as (an answer that was cut off in a word), so the present state is not always the one. */
+static int save_state(chat_session *s, const char *path)
 {
     zamba_error err = {0};
+    const chat_snapshot *kept;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    chat_branch *b = chat_current(s);
+    if (json_array_size(b->messages) == 0 || zamba_sequence_length(b->sequence) == 0)
+        return 0;
+    int code = render(s, false, &ids, &n);
+    const zamba_sequence *state = code == 0 ? nearest_state(b, ids, n, &kept) : NULL;
+    if (state && zamba_sequence_length(state) > 0 && zamba_sequence_save_file(state, path, &err) != ZAMBA_OK)
+        code = cli_fail(&err);
+    zamba_free(ids);
+    return code;
+}
+
+int chat_save(chat_session *s, const char *path)
+{
     char state[4096];
     chat_branch *b = chat_current(s);
     if ((size_t)snprintf(state, sizeof state, "%s.state", path) >= sizeof state)
         return cli_error("%s: the name is too long", path);
     /* the state first: a conversation without its state is only read again */
-    if (zamba_sequence_length(b->sequence) > 0 && zamba_sequence_save_file(b->sequence, state, &err) != ZAMBA_OK)
-        return cli_fail(&err);
+    if (save_state(s, state) != 0)
+        return 1;
     json_t *root = json_pack("{s:s, s:o, s:O}", "format", "zamba-chat-1", "model",
                              cli_json_text(s->info.path, strlen(s->info.path)), "messages", b->messages);
     char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;

@@ -69,7 +69,7 @@ static void finish_answer(chat *c, int code)
                  s->read_s, s->n_written, s->write_s, s->write_s > 0 ? (double)s->n_written / s->write_s : 0);
 }
 
-/* Let SIGINT stop the answer while one is written, and only then. */
+/* SIGINT stops the answer. A script has it as it came before and after; a person never ends the program with it. */
 static int answering(chat *c, const char *text, size_t n)
 {
     const struct sigaction action = {.sa_handler = on_interrupt};
@@ -332,7 +332,7 @@ static int loop(chat *c)
         if (got == CHAT_CANCELLED) {
             if (asked_to_quit)
                 break;
-            say("(Ctrl-C again or Ctrl-D ends the conversation)");
+            say("^C\n(Ctrl-C again or Ctrl-D ends the conversation)");
             asked_to_quit = true;
             continue;
         }
@@ -373,8 +373,10 @@ int cmd_chat(const cli_args *args)
     if (code == 0 && !(c.input = chat_input_open((int)args->color)))
         code = cli_error("the terminal could not be set up");
     if (code == 0) {
-        if (chat_input_is_terminal(c.input))
+        if (chat_input_is_terminal(c.input)) {
+            sigaction(SIGINT, &(const struct sigaction){.sa_handler = on_interrupt}, NULL);
             greet(&c);
+        }
         cli_note("seed %llu", (unsigned long long)c.session.seed);
         code = loop(&c);
         if (args->session && chat_save(&c.session, args->session) != 0)

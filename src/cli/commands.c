@@ -26,7 +26,7 @@ const cli_command cli_commands[] = {
      "at the border of each turn instead of reading the conversation again.\n\n"
      "When standard input is no terminal, each line is a message, and only the answers go to standard output.",
      "zamba chat Zamba2-2.7B-instruct\n"
-     "zamba chat Zamba2-2.7B-instruct --system \"You answer in one sentence.\" --temp 0.3\n"
+     "zamba chat Zamba2-2.7B-instruct --system \"Answer in one sentence.\"\n"
      "zamba chat --session evening.json"},
     {"inspect", CLI_INSPECT, cmd_inspect, "[MODEL]", "show what a model is made of and what it needs",
      "Draws the layers as a table: mixer, shared block, adapters, KV slot. Counts parameters by part, once as they are "

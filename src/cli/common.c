@@ -193,8 +193,8 @@ int cli_parse_ids(const char *what, const char *text, int32_t **ids, size_t *n)
         if (end == p || (*end && !strchr(", \t\r\n[]", *end))) {
             free(*ids);
             *ids = NULL;
-            cli_error("%s: found '%.20s', wanted token ids such as 1,2,3", what, p);
-            return 2;
+            cli_error("%s: found '%.20s', wanted numbers such as 1,2,3", what, p);
+            return cli_hint(NULL);
         }
         if (errno || v < INT32_MIN || v > INT32_MAX) {
             free(*ids);
@@ -230,7 +230,7 @@ int cli_parse_sizes(const char *what, const char *text, bool zero_allowed, size_
             cli_error("%s: found %d, wanted numbers from %d up", what, ids[i], !zero_allowed);
             free(ids);
             free(out);
-            return 2;
+            return cli_hint(NULL);
         }
         out[i] = (size_t)ids[i];
     }

@@ -72,7 +72,7 @@ static int option_names(const term *t, const cli_option *o, bool write)
         if (value)
             out_format(" %s%s%s", term_on(t, TERM_GREEN), value, term_on(t, TERM_PLAIN));
         if (choice)
-            out_format(" %sWHAT%s", term_on(t, TERM_GREEN), term_on(t, TERM_PLAIN));
+            out_format(" %sMODE%s", term_on(t, TERM_GREEN), term_on(t, TERM_PLAIN));
     }
     return 4 + 2 + (int)n + (value ? 1 + (int)strlen(value) : 0) + (choice ? 5 : 0);
 }

@@ -111,8 +111,12 @@ char *cli_find_model(const char *name)
     } else {
         cli_error("the model that comes with zamba, %s, was not found; name a checkpoint folder, or set ZAMBA_MODEL",
                   name);
-        for (size_t i = 0; place(i, name, path, sizeof path); i++)
-            fprintf(stderr, "  looked for %s\n", path);
+        char last[PATH_MAX] = "";
+        for (size_t i = 0; place(i, name, path, sizeof path); i++) {
+            if (strcmp(path, last) != 0)
+                fprintf(stderr, "  looked for %s\n", path);
+            memcpy(last, path, sizeof last);
+        }
     }
     return NULL;
 }
@@ -176,10 +180,6 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
              cli_count((double)info.n_params, params), cli_bytes((double)info.weight_bytes, bytes), info.dtype,
              seconds);
     cli_note("%d threads, %s kernels", info.n_threads, info.kernels);
-    if (info.dt_floor_note && *info.dt_floor_note)
-        cli_note("dt floor: %s", info.dt_floor_note);
-    if (info.rope_note && *info.rope_note)
-        cli_note("rope: %s", info.rope_note);
     return 0;
 }
 

@@ -427,15 +427,15 @@ int cli_parse(cli_args *args, int argc, char **argv, int first)
             if (!o)
                 return unknown_option(args, word + 2, n);
             code = take(args, o, shown, word[2 + n] ? word + 3 + n : NULL, argc, argv, &i);
+        } else if (word[2] && cli_find(bit, word + 1, strcspn(word + 1, "="), 0)) {
+            cli_error("unknown option %s; did you mean -%s?", word, word);
+            return cli_hint(args->command);
         } else {
             for (const char *p = word + 1; *p && code == 0; p++) {
                 const cli_option *o = cli_find(bit, NULL, 0, *p);
                 const char shown[3] = {'-', *p, 0};
                 if (!o) {
-                    if (p == word + 1 && strlen(word) > 2 && cli_find(bit, word + 1, strcspn(word + 1, "="), 0))
-                        cli_error("unknown option %s; did you mean -%s?", word, word);
-                    else
-                        cli_error("unknown option -%s", isprint((unsigned char)*p) ? (const char[2]){*p, 0} : "?");
+                    cli_error("unknown option -%s", isprint((unsigned char)*p) ? (const char[2]){*p, 0} : "?");
                     return cli_hint(args->command);
                 }
                 if (o->kind == CLI_FLAG) {

@@ -66,9 +66,10 @@ static void draw_bar(progress *p, double now)
     drawing = p;
 }
 
-static void write_line(const progress *p, double now)
+static void write_line(progress *p, double now)
 {
     char left[32], a[32], b[32];
+    p->shown = p->done;
     if (p->mode == CLI_PROGRESS_JSON) {
         fprintf(stderr, "{\"progress\": {\"task\": \"%s\", \"unit\": \"%s\", \"done\": %zu, \"total\": %zu, ", p->task,
                 p->unit, p->done, p->total);
@@ -121,7 +122,7 @@ void progress_end(progress *p)
     if (p->mode == CLI_PROGRESS_AUTO) {
         if (drawing == p)
             progress_clear();
-    } else if (p->always || p->last > 0) {
+    } else if ((p->always || p->last > 0) && p->shown != p->done) {
         write_line(p, cli_now());
     }
     p->mode = CLI_PROGRESS_NONE;

@@ -14,7 +14,7 @@ typedef struct progress {
     bool drawn;  /* a bar stands on the terminal */
     term terminal;
     const char *task, *unit;
-    size_t done, total;
+    size_t done, total, shown; /* shown: `done` of the last line */
     double start, last;
 } progress;
 
