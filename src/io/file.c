@@ -65,16 +65,18 @@ void zb_file_unmap(zb_file *f)
     *f = (zb_file){0};
 }
 
-zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba_error *err)
+/* Up to max_bytes of a file; `whole`: it must not have more. */
+static zamba_status read_regular(zb_buf *out, const char *path, size_t max_bytes, int whole, zamba_error *err)
 {
     int fd;
     size_t size = 0, start = out->n;
     zamba_status st = open_regular(&fd, &size, path, err);
     if (st != ZAMBA_OK)
         return st;
-    if (size > max_bytes)
+    if (size > max_bytes && whole)
         st = zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, at most %zu are read (is this the right file?)", path, size,
                      max_bytes);
+    size = size > max_bytes ? max_bytes : size;
     if (st == ZAMBA_OK)
         st = zb_buf_reserve(out, size, err);
     while (st == ZAMBA_OK && out->n - start < size) {
@@ -91,6 +93,16 @@ zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba
         out->data[out->n] = '\0';
     close(fd);
     return st;
+}
+
+zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba_error *err)
+{
+    return read_regular(out, path, max_bytes, 1, err);
+}
+
+zamba_status zb_file_read_start(zb_buf *out, const char *path, size_t n_bytes, zamba_error *err)
+{
+    return read_regular(out, path, n_bytes, 0, err);
 }
 
 static zamba_status write_all(int fd, const char *path, const void *data, size_t n, zamba_error *err)

@@ -17,6 +17,9 @@ void zb_file_unmap(zb_file *f); /* safe on a file that never mapped */
 /* Whole file into *out (appended). Refuses more than max_bytes and anything but a regular file. */
 zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba_error *err);
 
+/* Its first n_bytes, or as many as it has. */
+zamba_status zb_file_read_start(zb_buf *out, const char *path, size_t n_bytes, zamba_error *err);
+
 /* Replace a file as a whole: written to a temporary beside it, synced, renamed. On an error the old one stays. The mode
  * of an old file stays, and so does a link to it. Pipes and devices are written straight. */
 typedef struct zb_file_part {

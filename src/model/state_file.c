@@ -22,17 +22,22 @@ typedef struct header {
     uint64_t checksum; /* of everything before it */
 } header;
 
+/* Sections begin at multiples of 8. */
+static size_t padded(size_t bytes)
+{
+    return (bytes + 7) / 8 * 8;
+}
+
 static zamba_status section_sizes(const zb_plan *p, size_t n_tokens, size_t bytes[N_SECTIONS], size_t *total,
                                   zamba_error *err)
 {
     *total = sizeof(header);
     bytes[SECTION_STATE] = p->state_floats * sizeof(float);
-    if (!zb_mul(n_tokens, sizeof(int32_t), &bytes[SECTION_TOKENS]) ||
-        !zb_mul(n_tokens, p->kv_floats * sizeof(float), &bytes[SECTION_KV]) ||
-        !zb_add(*total, (bytes[SECTION_TOKENS] + 7) / 8 * 8, total) || !zb_add(*total, bytes[SECTION_STATE], total) ||
-        !zb_add(*total, bytes[SECTION_KV], total))
-        return zb_fail(err, ZAMBA_E_FORMAT, "state: sizes overflow");
-    return ZAMBA_OK;
+    int ok = zb_mul(n_tokens, sizeof(int32_t), &bytes[SECTION_TOKENS]) &&
+             zb_mul(n_tokens, p->kv_floats * sizeof(float), &bytes[SECTION_KV]);
+    for (int i = 0; i < N_SECTIONS && ok; i++)
+        ok = bytes[i] < SIZE_MAX - 8 && zb_add(*total, padded(bytes[i]), total);
+    return ok ? ZAMBA_OK : zb_fail(err, ZAMBA_E_FORMAT, "state: sizes overflow");
 }
 
 /* Copy between pages and the flat layout. */
@@ -69,7 +74,7 @@ zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n
     header h = {MAGIC, VERSION, s->model->weights.fingerprint, s->n, total, {{0}}, 0};
     for (int i = 0; i < N_SECTIONS; i++) {
         h.sections[i] = (section){at, bytes[i], 0};
-        at += (bytes[i] + 7) / 8 * 8;
+        at += padded(bytes[i]);
     }
     if (s->n > 0)
         memcpy(p + h.sections[SECTION_TOKENS].offset, s->tokens, bytes[SECTION_TOKENS]);
@@ -85,11 +90,10 @@ zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n
     return ZAMBA_OK;
 }
 
-/* Everything that can be wrong with the bytes, found before anything is touched. `name` stands in messages. */
-static zamba_status check(const zamba_sequence *s, const unsigned char *p, size_t n, header *h, const char *name,
-                          zamba_error *err)
+/* The header alone: may the rest be read, and how long has it to be? `name` stands in messages. */
+static zamba_status check_header(const zamba_sequence *s, const unsigned char *p, size_t n, header *h,
+                                 size_t bytes[N_SECTIONS], size_t *total, const char *name, zamba_error *err)
 {
-    size_t bytes[N_SECTIONS], total, at = sizeof(header);
     if (n < sizeof *h)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, a saved state has at least %zu (cut off?)", name, n,
                        sizeof *h);
@@ -108,7 +112,16 @@ static zamba_status check(const zamba_sequence *s, const unsigned char *p, size_
     if (h->n_tokens > s->n_ctx)
         return zb_fail(err, ZAMBA_E_CONTEXT, "%s: %llu tokens, this sequence has room for %zu", name,
                        (unsigned long long)h->n_tokens, s->n_ctx);
-    zamba_status st = section_sizes(&s->model->plan, (size_t)h->n_tokens, bytes, &total, err);
+    return section_sizes(&s->model->plan, (size_t)h->n_tokens, bytes, total, err);
+}
+
+/* Everything that can be wrong with the bytes, found before anything is touched. */
+static zamba_status check(const zamba_sequence *s, const unsigned char *p, size_t n, header *h, const char *name,
+                          zamba_error *err)
+{
+    static const unsigned char zeros[8];
+    size_t bytes[N_SECTIONS], total, at = sizeof(header);
+    zamba_status st = check_header(s, p, n, h, bytes, &total, name, err);
     if (st != ZAMBA_OK)
         return st;
     if (h->n_bytes != n || total != n)
@@ -116,9 +129,10 @@ static zamba_status check(const zamba_sequence *s, const unsigned char *p, size_
     for (int i = 0; i < N_SECTIONS; i++) {
         if (h->sections[i].offset != at || h->sections[i].bytes != bytes[i])
             return zb_fail(err, ZAMBA_E_FORMAT, "%s: section %d is not where it should be", name, i);
-        if (h->sections[i].checksum != zb_hash(p + at, bytes[i], (uint64_t)i))
+        if (h->sections[i].checksum != zb_hash(p + at, bytes[i], (uint64_t)i) ||
+            memcmp(p + at + bytes[i], zeros, padded(bytes[i]) - bytes[i]) != 0)
             return zb_fail(err, ZAMBA_E_FORMAT, "%s: the checksum of section %d is wrong (damaged file)", name, i);
-        at += (bytes[i] + 7) / 8 * 8;
+        at += padded(bytes[i]);
     }
     for (size_t i = 0; i < h->n_tokens; i++) {
         int32_t id;
@@ -172,9 +186,17 @@ zamba_status zamba_sequence_save_file(const zamba_sequence *s, const char *path,
 
 zamba_status zamba_sequence_load_file(zamba_sequence *s, const char *path, zamba_error *err)
 {
-    /* read, not mapped: a file that shrinks while it is read must not raise a signal */
+    /* read, not mapped: a file that shrinks while it is read must not raise a signal. The header first, so that no more
+     * is read than the state of this model and length takes. */
+    header h;
     zb_buf bytes = {0};
-    zamba_status st = zb_file_read(&bytes, path, SIZE_MAX / 2, err);
+    size_t sections[N_SECTIONS], total = 0;
+    zamba_status st = zb_file_read_start(&bytes, path, sizeof h, err);
+    if (st == ZAMBA_OK)
+        st = check_header(s, (const unsigned char *)bytes.data, bytes.n, &h, sections, &total, path, err);
+    bytes.n = 0;
+    if (st == ZAMBA_OK)
+        st = zb_file_read(&bytes, path, total, err);
     if (st == ZAMBA_OK)
         st = load(s, (const unsigned char *)bytes.data, bytes.n, path, err);
     zb_buf_free(&bytes);
