@@ -6,7 +6,6 @@
  * Each MESSAGE is one turn of the user. A model that was not trained to chat (as the default one) tells stories
  * instead. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <zamba.h>
@@ -32,32 +31,40 @@ static int gather(void *user, const zamba_generated *g)
     return 0;
 }
 
-/* Render the whole conversation, and feed the ids that the sequence has not read yet. The state cannot be cut back, so
- * if the template rewrote something earlier (some drop old turns), the sequence begins anew. */
-static zamba_status take_turn(zamba_model *model, zamba_sequence *sequence, zamba_sampler *sampler,
+/* Render the whole conversation and read what `said` has not read yet. The answer is written by a fork of it: the ids
+ * that a model writes may not be those of the same text in a rendered message, and a state cannot be cut back. */
+static zamba_status take_turn(zamba_model *model, zamba_sequence *said, zamba_sampler *sampler,
                               const zamba_message *messages, size_t n_messages, answer *out, zamba_error *err)
 {
     int32_t *ids = NULL;
     size_t n_ids = 0;
+    zamba_sequence *fork = NULL;
     zamba_status st =
         zamba_chat_render(zamba_model_chat(model), messages, n_messages, 1, NULL, NULL, &ids, &n_ids, err);
+    size_t known = zamba_sequence_length(said);
+    if (st == ZAMBA_OK && (known >= n_ids || memcmp(ids, zamba_sequence_tokens(said), known * sizeof *ids) != 0)) {
+        zamba_sequence_reset(said); /* the template rewrote something earlier, as some do */
+        known = 0;
+    }
+    if (st == ZAMBA_OK && n_ids > known + 1) { /* all but the last id: zamba_generate() begins from its logits */
+        zamba_batch_item item = {.sequence = said, .tokens = ids + known, .n_tokens = n_ids - known - 1};
+        st = zamba_forward(model, &item, 1, NULL, err);
+    }
+    if (st == ZAMBA_OK)
+        st = zamba_sequence_fork(&fork, said, err);
     if (st == ZAMBA_OK) {
-        size_t known = zamba_sequence_length(sequence);
-        if (known >= n_ids || memcmp(ids, zamba_sequence_tokens(sequence), known * sizeof *ids) != 0) {
-            zamba_sequence_reset(sequence);
-            known = 0;
-        }
-        fprintf(stderr, "[%zu of %zu tokens are new]\n", n_ids - known, n_ids);
+        fprintf(stderr, "[%zu of %zu tokens were known]\n", known, n_ids);
         zamba_generate_options options = zamba_generate_defaults();
-        options.prompt = ids + known;
-        options.n_prompt = n_ids - known;
+        options.prompt = ids + n_ids - 1;
+        options.n_prompt = 1;
         options.max_tokens = 48;
         options.on_token = gather;
         options.user = out;
         zamba_generate_result result = {0};
-        st = zamba_generate(model, sequence, sampler, &options, &result, err);
+        st = zamba_generate(model, fork, sampler, &options, &result, err);
         printf("\n");
     }
+    zamba_sequence_close(fork);
     zamba_free(ids);
     return st;
 }
@@ -73,7 +80,7 @@ int main(int argc, char **argv)
     const size_t n_turns = argc > 2 ? (size_t)argc - 2 : 2;
     zamba_error err = {0};
     zamba_model *model = NULL;
-    zamba_sequence *sequence = NULL;
+    zamba_sequence *said = NULL;
     zamba_sampler *sampler = NULL;
     zamba_model_info info = {.size = sizeof info};
     zamba_message messages[2 * MAX_TURNS];
@@ -83,20 +90,20 @@ int main(int argc, char **argv)
     if (st == ZAMBA_OK)
         st = zamba_model_info_get(model, &info, &err);
     if (st == ZAMBA_OK)
-        st = zamba_sequence_open(&sequence, model, 0, &err); /* 0: as long as the model allows */
+        st = zamba_sequence_open(&said, model, 0, &err); /* 0: as long as the model allows */
     if (st == ZAMBA_OK)
         st = zamba_sampler_open(&sampler, info.vocab_size, NULL, &err);
     for (size_t i = 0; st == ZAMBA_OK && i < n_turns && i < MAX_TURNS; i++) {
         printf("user: %s\nassistant: ", turns[i]);
         messages[2 * i] = (zamba_message){.role = "user", .content = turns[i]};
-        st = take_turn(model, sequence, sampler, messages, 2 * i + 1, &answers[i], &err);
+        st = take_turn(model, said, sampler, messages, 2 * i + 1, &answers[i], &err);
         messages[2 * i + 1] = (zamba_message){.role = "assistant", .content = answers[i].text};
     }
     if (st != ZAMBA_OK)
         fprintf(stderr, "chat: %s\n", err.message);
 
     zamba_sampler_close(sampler);
-    zamba_sequence_close(sequence);
+    zamba_sequence_close(said);
     zamba_model_close(model);
     return st == ZAMBA_OK ? 0 : 1;
 }
