@@ -1,6 +1,7 @@
 /* json.c — jansson behind limits. One pass over the text counts values and depth before anything is built, so that a
- * hostile file cannot make the tree large, and rewrites what Python writes and jansson does not take: Infinity and NaN,
- * which JSON does not have, and integers beyond 64 bits (model_max_length is often 10^30), which become reals. */
+ * hostile file cannot make the tree large, and copies it with what jansson needs: Python's Infinity and NaN, which JSON
+ * does not have, and integers beyond 64 bits (model_max_length is often 10^30), which become reals, are rewritten; from
+ * large texts the white space between values is dropped, often half of them and not cheap to parse. */
 #include "io/json.h"
 
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "io/file.h"
 
 #define MAX_DEPTH 64
+#define LARGE     ((size_t)64 << 10) /* bytes from which white space is dropped */
 
 const zb_json_limits zb_json_small = {(size_t)1 << 20, 100000};
 const zb_json_limits zb_json_large = {(size_t)32 << 20, 1000000};
@@ -33,131 +35,152 @@ static size_t number_span(const char *text, size_t n, int *is_long)
     size_t digits = 0, i;
     while (digits < n && is_digit(text[digits]))
         digits++;
-    for (i = digits; i < n && (is_digit(text[i]) || strchr(".eE+-", text[i]) != NULL) && text[i] != '\0';)
+    for (i = digits; i < n && (is_digit(text[i]) || text[i] == '.' || text[i] == 'e' || text[i] == 'E' ||
+                               text[i] == '+' || text[i] == '-');)
         i++;
     const size_t most = sizeof longest_integer - 1;
     *is_long = i == digits && (digits > most || (digits == most && memcmp(text, longest_integer, most) > 0));
     return i;
 }
 
-static zamba_status check_text(const char *text, size_t n, const char *name, zb_json_limits limits, int *has_words,
-                               zamba_error *err)
+/* The pass over the text: text[from..] is not copied yet. */
+typedef struct pass {
+    const char *text, *name;
+    size_t n, from, values, depth, line;
+    zb_json_limits limits;
+    int drop_spaces;
+    zb_buf *out;
+    zamba_error *err;
+} pass;
+
+/* Put `with` (n_with bytes) in place of text[at..at+n). */
+static zamba_status replace(pass *p, size_t at, size_t n, const char *with, size_t n_with)
 {
-    size_t values = 1, depth = 0, line = 1;
-    int is_long = 0;
-    int in_string = 0;
-    if (n > limits.max_bytes)
-        return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes of JSON, at most %zu are read", name, n, limits.max_bytes);
-    for (size_t i = 0; i < n; i++) {
-        const char c = text[i];
-        if (c == '\n')
-            line++;
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = 0;
+    zamba_status st = zb_buf_append(p->out, p->text + p->from, at - p->from, p->err);
+    if (st == ZAMBA_OK && n_with > 0)
+        st = zb_buf_append(p->out, with, n_with, p->err);
+    p->from = at + n;
+    return st;
+}
+
+/* Bytes of a string with its quotes; to the end of the text if it is not closed. */
+static size_t string_span(const char *text, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        if (text[i] == '"')
+            return i + 1;
+        if (text[i] == '\\')
+            i++;
+    }
+    return n;
+}
+
+static zamba_status count_value(pass *p, int opens)
+{
+    p->depth += (size_t)opens;
+    if (p->depth > MAX_DEPTH)
+        return zb_fail(p->err, ZAMBA_E_FORMAT, "%s, line %zu: JSON nested deeper than %d", p->name, p->line, MAX_DEPTH);
+    if (++p->values > p->limits.max_values)
+        return zb_fail(p->err, ZAMBA_E_FORMAT, "%s, line %zu: more than %zu JSON values", p->name, p->line,
+                       p->limits.max_values);
+    return ZAMBA_OK;
+}
+
+/* A number or a word at text[at]; *span is its bytes. */
+static zamba_status check_word(pass *p, size_t at, size_t *span)
+{
+    const char *text = p->text + at;
+    const size_t left = p->n - at;
+    int is_long;
+    *span = 1;
+    if (is_digit(*text)) {
+        *span = number_span(text, left, &is_long);
+        return is_long ? replace(p, at + *span, 0, ".0", 2) : ZAMBA_OK;
+    }
+    for (size_t w = 0; w < sizeof python_words / sizeof *python_words; w++) {
+        const size_t len = strlen(python_words[w].from);
+        if (left < len || memcmp(text, python_words[w].from, len) != 0)
             continue;
-        }
-        switch (c) {
-        case '"':
-            in_string = 1;
-            break;
-        case '[':
-        case '{':
-            if (++depth > MAX_DEPTH)
-                return zb_fail(err, ZAMBA_E_FORMAT, "%s, line %zu: JSON nested deeper than %d", name, line, MAX_DEPTH);
-            values++;
-            break;
-        case ']':
-        case '}':
-            depth -= depth > 0;
-            break;
-        case ',':
-        case ':':
-            values++;
-            break;
-        case 'I':
-        case 'N':
-            *has_words = 1;
-            break;
-        default:
-            if (is_digit(c)) {
-                i += number_span(text + i, n - i, &is_long) - 1;
-                *has_words |= is_long;
-            }
-            break;
-        }
-        if (values > limits.max_values)
-            return zb_fail(err, ZAMBA_E_FORMAT, "%s, line %zu: more than %zu JSON values", name, line,
-                           limits.max_values);
+        *span = len;
+        return replace(p, at, len, python_words[w].to, strlen(python_words[w].to));
     }
     return ZAMBA_OK;
 }
 
-static zamba_status replace_words(zb_buf *out, const char *text, size_t n, zamba_error *err)
+static zamba_status run_pass(pass *p)
 {
     zamba_status st = ZAMBA_OK;
-    size_t from = 0, i = 0;
-    int in_string = 0;
-    while (i < n && st == ZAMBA_OK) {
-        const char c = text[i];
-        size_t step = 1;
-        if (in_string) {
-            if (c == '\\')
-                step = 2;
-            else if (c == '"')
-                in_string = 0;
-        } else if (c == '"') {
-            in_string = 1;
-        } else if (is_digit(c)) {
-            int is_long;
-            step = number_span(text + i, n - i, &is_long);
-            if (is_long) {
-                st = zb_buf_append(out, text + from, i + step - from, err);
-                if (st == ZAMBA_OK)
-                    st = zb_buf_append(out, ".0", 2, err);
-                from = i + step;
-            }
-        } else if (c == '-' || c == 'I' || c == 'N') {
-            for (size_t w = 0; w < sizeof python_words / sizeof *python_words; w++) {
-                const size_t len = strlen(python_words[w].from);
-                if (n - i < len || memcmp(text + i, python_words[w].from, len) != 0)
-                    continue;
-                st = zb_buf_append(out, text + from, i - from, err);
-                if (st == ZAMBA_OK)
-                    st = zb_buf_append(out, python_words[w].to, strlen(python_words[w].to), err);
-                from = i + len;
-                step = len;
-                break;
-            }
+    for (size_t i = 0, span; i < p->n && st == ZAMBA_OK; i += span) {
+        const char c = p->text[i];
+        span = 1;
+        switch (c) {
+        case '\n':
+            p->line++; /* fall through */
+        case ' ':
+        case '\t':
+        case '\r':
+            while (i + span < p->n && p->text[i + span] == ' ')
+                span++;
+            if (p->drop_spaces)
+                st = replace(p, i, span, NULL, 0);
+            break;
+        case '"':
+            span = string_span(p->text + i, p->n - i);
+            break;
+        case '[':
+        case '{':
+            st = count_value(p, 1);
+            break;
+        case ']':
+        case '}':
+            p->depth -= p->depth > 0;
+            break;
+        case ',':
+        case ':':
+            st = count_value(p, 0);
+            break;
+        default:
+            if (c == '-' || c == 'I' || c == 'N' || is_digit(c))
+                st = check_word(p, i, &span);
+            break;
         }
-        i += step;
     }
-    return st == ZAMBA_OK && from < n ? zb_buf_append(out, text + from, n - from, err) : st;
+    return st == ZAMBA_OK ? replace(p, p->n, 0, NULL, 0) : st;
+}
+
+static zamba_status parse(json_t **out, pass p)
+{
+    json_error_t je;
+    zb_buf copy = {0};
+    p.out = &copy;
+    zamba_status st = zb_buf_reserve(&copy, p.n, p.err);
+    if (st == ZAMBA_OK)
+        st = run_pass(&p);
+    if (st == ZAMBA_OK) {
+        *out = json_loadb(copy.data, copy.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
+        if (*out == NULL && (je.text[0] == '\0' || json_error_code(&je) == json_error_out_of_memory))
+            st = zb_fail_memory(p.err, p.name, p.n); /* jansson has no words for most places it can happen in */
+        else if (*out == NULL)
+            st = zb_fail(p.err, ZAMBA_E_FORMAT, "%s, line %d, column %d: not JSON: %s", p.name, je.line, je.column,
+                         je.text);
+    }
+    zb_buf_free(&copy);
+    return st;
 }
 
 zamba_status zb_json_parse(json_t **out, const char *text, size_t n, const char *name, zb_json_limits limits,
                            zamba_error *err)
 {
-    json_error_t je;
-    zb_buf fixed = {0};
-    int has_words = 0;
+    pass p = {.text = text, .name = name, .n = n, .values = 1, .line = 1, .limits = limits, .err = err};
     *out = NULL;
-    zamba_status st = check_text(text, n, name, limits, &has_words, err);
-    if (st == ZAMBA_OK && has_words)
-        st = replace_words(&fixed, text, n, err);
-    if (st == ZAMBA_OK) {
-        const char *use = has_words ? fixed.data : text;
-        *out = json_loadb(use != NULL ? use : "", has_words ? fixed.n : n,
-                          JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &je);
-        if (*out == NULL && (je.text[0] == '\0' || json_error_code(&je) == json_error_out_of_memory))
-            st = zb_fail_memory(err, name, n); /* jansson has no words for most of the places it can happen in */
-        else if (*out == NULL)
-            st =
-                zb_fail(err, ZAMBA_E_FORMAT, "%s, line %d, column %d: not JSON: %s", name, je.line, je.column, je.text);
+    if (n > limits.max_bytes)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes of JSON, at most %zu are read", name, n, limits.max_bytes);
+    p.drop_spaces = n >= LARGE;
+    zamba_status st = parse(out, p);
+    if (st == ZAMBA_E_FORMAT && p.drop_spaces) { /* once more, to say the right line and column */
+        p.drop_spaces = 0;
+        st = parse(out, p);
     }
-    zb_buf_free(&fixed);
     return st;
 }
 

@@ -86,33 +86,35 @@ void zb_ids_free(zb_ids *ids)
 
 /* ---- The merge table -------------------------------------------------------------------------------------------- */
 
-static inline size_t slot_of(const zb_bpe *b, int32_t left, int32_t right)
+_Static_assert(ZB_VOCAB_MAX_IDS <= 1 << 20 && ZB_MERGE_RANK_BITS + 40 == 64, "a merge fits into 64 bits");
+
+static inline uint64_t pair_of(int32_t left, int32_t right)
 {
-    return (size_t)((((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * b->factor) >> b->shift);
+    return (uint64_t)(uint32_t)left << 20 | (uint32_t)right;
 }
 
-static inline const zb_merge_slot *find_merge(const zb_bpe *b, int32_t left, int32_t right)
+static inline size_t slot_of(const zb_bpe *b, uint64_t pair)
 {
-    const size_t mask = ((size_t)1 << (64 - b->shift)) - 1;
-    for (size_t i = slot_of(b, left, right);; i = (i + 1) & mask) {
-        const zb_merge_slot *s = &b->slots[i];
-        if (s->left == left && s->right == right)
-            return s;
-        if (s->left < 0)
-            return NULL;
-    }
+    return (size_t)((pair * b->factor) >> b->shift);
 }
 
 static inline uint32_t rank_of(const zb_bpe *b, int32_t left, int32_t right)
 {
-    const zb_merge_slot *s = find_merge(b, left, right);
-    return s != NULL ? s->rank : NO_RANK;
+    const size_t mask = ((size_t)1 << (64 - b->shift)) - 1;
+    const uint64_t pair = pair_of(left, right);
+    for (size_t i = slot_of(b, pair);; i = (i + 1) & mask) {
+        const uint64_t slot = b->slots[i];
+        if (slot >> ZB_MERGE_RANK_BITS == pair)
+            return (uint32_t)(slot & ((1u << ZB_MERGE_RANK_BITS) - 1));
+        if (slot == ZB_MERGE_NONE)
+            return NO_RANK;
+    }
 }
 
 zamba_status zb_bpe_init(zb_bpe *b, size_t n_merges, zamba_error *err)
 {
     unsigned bits = 4;
-    if (n_merges >= (size_t)1 << 28)
+    if (n_merges >= ((size_t)1 << ZB_MERGE_RANK_BITS) - 1)
         return zb_fail(err, ZAMBA_E_FORMAT, "%zu merges, too many", n_merges);
     while ((size_t)1 << bits < 2 * n_merges)
         bits++;
@@ -129,12 +131,13 @@ zamba_status zb_bpe_init(zb_bpe *b, size_t n_merges, zamba_error *err)
 }
 
 /* 0 if the probe grows too long. A pair given twice keeps its last rank. */
-static int put_slot(zb_bpe *b, zb_merge_slot merge)
+static int put_slot(zb_bpe *b, uint64_t merge)
 {
     const size_t mask = ((size_t)1 << (64 - b->shift)) - 1;
-    size_t i = slot_of(b, merge.left, merge.right);
-    for (int probes = 0; b->slots[i].left >= 0; i = (i + 1) & mask) {
-        if (b->slots[i].left == merge.left && b->slots[i].right == merge.right)
+    const uint64_t pair = merge >> ZB_MERGE_RANK_BITS;
+    size_t i = slot_of(b, pair);
+    for (int probes = 0; b->slots[i] != ZB_MERGE_NONE; i = (i + 1) & mask) {
+        if (b->slots[i] >> ZB_MERGE_RANK_BITS == pair)
             break;
         if (++probes > ZB_HASH_MAX_PROBES)
             return 0;
@@ -147,7 +150,7 @@ static int put_slot(zb_bpe *b, zb_merge_slot merge)
 static zamba_status reseed(zb_bpe *b, zamba_error *err)
 {
     const size_t n = (size_t)1 << (64 - b->shift);
-    zb_merge_slot *old = b->slots;
+    uint64_t *old = b->slots;
     b->slots = malloc(n * sizeof *b->slots);
     int fits = 0;
     for (unsigned tries = 1; b->slots != NULL && !fits && tries < ZB_HASH_MAX_SEEDS; tries++) {
@@ -155,7 +158,7 @@ static zamba_status reseed(zb_bpe *b, zamba_error *err)
         memset(b->slots, 0xFF, n * sizeof *b->slots);
         fits = 1;
         for (size_t i = 0; i < n && fits; i++)
-            fits = old[i].left < 0 || put_slot(b, old[i]);
+            fits = old[i] == ZB_MERGE_NONE || put_slot(b, old[i]);
     }
     free(old);
     if (b->slots == NULL)
@@ -165,7 +168,7 @@ static zamba_status reseed(zb_bpe *b, zamba_error *err)
 
 zamba_status zb_bpe_add_merge(zb_bpe *b, int32_t left, int32_t right, int32_t result, zamba_error *err)
 {
-    const zb_merge_slot merge = {left, right, (uint32_t)b->n_merges, result};
+    const uint64_t merge = pair_of(left, right) << ZB_MERGE_RANK_BITS | b->n_merges;
     if (b->n_merges >= b->n_merges_max)
         return zb_fail(err, ZAMBA_E_ARG, "more merges than announced");
     b->result[b->n_merges++] = result;

@@ -19,18 +19,16 @@ zamba_status zb_ids_reserve(zb_ids *ids, size_t extra, zamba_error *err);
 zamba_status zb_ids_append(zb_ids *ids, const int32_t *from, size_t n, zamba_error *err);
 void zb_ids_free(zb_ids *ids);
 
-typedef struct zb_merge_slot {
-    int32_t left, right; /* left -1: free */
-    uint32_t rank;
-    int32_t result;
-} zb_merge_slot;
+/* A merge in 8 bytes: left id, right id (20 bits each), rank. */
+#define ZB_MERGE_RANK_BITS 24
+#define ZB_MERGE_NONE      UINT64_MAX
 
 typedef struct zb_bpe {
     zb_vocab vocab;
-    zb_merge_slot *slots; /* (left, right) -> rank, result                                             */
-    unsigned shift;       /* 64 - log2(slots)                                                          */
-    uint64_t factor;      /* of the hash                                                               */
-    int32_t *result;      /* [n_merges] result of a merge by its rank                                  */
+    uint64_t *slots; /* (left, right) -> rank, open addressing; ZB_MERGE_NONE: free                     */
+    unsigned shift;  /* 64 - log2(slots)                                                          */
+    uint64_t factor; /* of the hash                                                               */
+    int32_t *result; /* [n_merges] result of a merge by its rank                                  */
     size_t n_merges, n_merges_max;
     int32_t unk;        /* -1: none                                                                  */
     int32_t byte[256];  /* id of "<0xNN>", or -1 (all -1: no byte fallback)                          */

@@ -10,7 +10,8 @@
 
 static const char *find(const char *text, size_t n, const zb_normal_op *op)
 {
-    return op->n_from == 1 ? memchr(text, op->from[0], n) : memmem(text, n, op->from, op->n_from);
+    const char *at = memchr(text, op->from[0], n);
+    return at == NULL || op->n_from == 1 ? at : memmem(at, n - (size_t)(at - text), op->from, op->n_from);
 }
 
 static size_t count(const char *text, size_t n, const zb_normal_op *op)
