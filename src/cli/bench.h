@@ -6,7 +6,7 @@
 
 enum { BENCH_MD, BENCH_CSV, BENCH_JSON }; /* --output */
 
-/* bench_tokenizer.c: `zamba bench tokenizer [MODEL] FILE`; the words behind "tokenizer" are args->words. */
+/* cmd_bench_tokenizer.c: `zamba bench tokenizer [MODEL] FILE`; the words behind "tokenizer" are args->words. */
 int bench_tokenizer(const cli_args *args);
 
 /* Mean and standard deviation of a sample. */

@@ -162,7 +162,7 @@ static void report_md(const bench *b)
     out_format("%s: %s, %s parameters, %s of %s; %s kernels, %d threads; loaded in %.3f s\n\n", i->path, i->family,
                cli_count((double)i->n_params, a), cli_bytes((double)i->weight_bytes, c), i->dtype, i->kernels,
                i->n_threads, b->load_s);
-    out_text("| test         |          tokens/s |  GB/s read | of bandwidth |\n"
+    out_text("| test         |          tokens/s |       GB/s | of bandwidth |\n"
              "| :----------- | ----------------: | ---------: | -----------: |\n");
     for (size_t k = 0; k < b->n_tests; k++) {
         const test *t = &b->tests[k];
@@ -175,7 +175,7 @@ static void report_md(const bench *b)
     }
     out_format("\nread bandwidth: %.2f GB/s by a plain loop on %d threads in the same run\n", b->bandwidth / 1e9,
                i->n_threads);
-    out_format("a written token reads %s of weights, and reads and writes %s of state\n",
+    out_format("GB/s: a written token reads %s of weights, and reads and writes %s of state\n",
                cli_bytes((double)i->bytes_per_token, a), cli_bytes((double)b->memory.state_per_sequence, c));
 }
 

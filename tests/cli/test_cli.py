@@ -378,6 +378,26 @@ class Run(Case):
             self.assertEqual((named.code, named.json[0]), (0, 1), named.err)
         self.fails(run("run", "-n", "1", env=environment(ZAMBA_MODEL="/no/such")), 1, "ZAMBA_MODEL")
 
+    def test_chat_template(self):
+        for path in MODEL.iterdir():
+            os.symlink(path, self.folder / path.name)
+        self.file("chat_template.jinja", "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+                                         "{% if add_generation_prompt %}<s>assistant:{% endif %}")
+        def ids(*words):
+            return run("run", self.folder, *words, "-n", "0", "--json").json["prompt_ids"]
+        def of(text):
+            return run("tokenize", MODEL, text, "--no-bos").json
+        self.assertEqual(ids("Hi </s>"), run("template", self.folder, "--json", stdin=json.dumps(
+            {"messages": [{"role": "user", "content": "Hi </s>"}], "add_generation_prompt": True})).json["ids"])
+        self.assertEqual(ids("Hi"), of("<s>user: Hi</s><s>assistant:"))
+        self.assertEqual(ids("Hi", "--system", "Fox"), of("<s>system: Fox</s><s>user: Hi</s><s>assistant:"))
+        self.assertEqual(ids("Hi", "--raw"), [1] + of("Hi"))
+        self.assertEqual(ids("--prompt-ids", "1,5"), [1, 5])
+        self.assertEqual(run("run", MODEL, "Hi", "--chat", "-n", "0", "--json").json["prompt_ids"].count(1), 2)
+        story = run("run", self.folder, "-n", "4", "-s", "1")
+        self.assertEqual(story.code, 0)
+        self.assertNotIn("story", story.out)
+
     def test_interrupt_keeps_what_was_written(self):
         terminal = Terminal("run", MODEL, "-p", "Once upon", "-n", "-1", "--ignore-eos", "-c", "100000", "--temp", "0")
         terminal.expect(r"[a-z]+ [a-z]+ ")
