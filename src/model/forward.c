@@ -537,6 +537,8 @@ static zamba_status check_item(const zamba_model *m, const zamba_batch_item *ite
         return zb_fail(err, ZAMBA_E_ARG, "item %zu: no sequence, or one of another model", index);
     if (item->n_tokens == 0 || item->tokens == NULL)
         return zb_fail(err, ZAMBA_E_ARG, "item %zu: no tokens, wanted at least one", index);
+    if ((int)item->want < 0 || item->want > ZAMBA_LOGITS_ALL)
+        return zb_fail(err, ZAMBA_E_ARG, "item %zu: want is %d, wanted none, last or all", index, (int)item->want);
     if (item->want != ZAMBA_LOGITS_NONE && item->logits == NULL)
         return zb_fail(err, ZAMBA_E_ARG, "item %zu: logits asked for, but no place to put them", index);
     if (item->n_tokens > s->n_ctx - s->n)
@@ -573,6 +575,9 @@ zamba_status zamba_forward(zamba_model *m, zamba_batch_item *items, size_t n_ite
     zamba_status st = ZAMBA_OK;
     size_t marked = 0, tokens = 0, pages = 1, item = 0, done = 0;
     zb_workspace *ws = NULL;
+    if (options != NULL && options->size != sizeof *options)
+        return zb_fail(err, ZAMBA_E_ARG, "forward options: size is %zu, wanted %zu (set it to sizeof the struct)",
+                       options->size, sizeof *options);
     /* everything that can fail comes first: afterwards the states move, all of them */
     for (size_t i = 0; i < n_items && st == ZAMBA_OK; i++) {
         st = check_item(m, &items[i], i, err);
