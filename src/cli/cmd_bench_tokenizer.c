@@ -1,4 +1,5 @@
-/* cmd_bench_tokenizer.c — `zamba bench tokenizer`: megabytes of text per second of processor time, and the time to load. */
+/* cmd_bench_tokenizer.c — `zamba bench tokenizer`: megabytes of text per second of processor time, and the time to
+ * load. */
 #include <stdlib.h>
 #include <string.h>
 

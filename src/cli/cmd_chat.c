@@ -59,6 +59,7 @@ static int on_text(void *user, const char *text, size_t n)
 static void finish_answer(chat *c, int code)
 {
     const chat_session *s = &c->session;
+    out_shown_finish();
     if (c->begun || code == 0)
         out_text(c->last_byte == '\n' ? "" : "\n");
     if (chat_input_is_terminal(c->input) && isatty(STDOUT_FILENO))

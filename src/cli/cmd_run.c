@@ -38,7 +38,6 @@ typedef struct run {
     char *answer;
     size_t n_answer, answer_room;
     int32_t last_id;
-    char last_byte;
     progress bar;
     double load_s, start, first_token;
     bool failed; /* out of memory in a callback */
@@ -163,12 +162,12 @@ static int echo_prompt(const run *r)
     if (r->args->json || !(r->args->echo || r->story) || !zamba_model_tokenizer(r->model))
         return 0;
     if (r->text && !r->rendered) {
-        out_bytes(r->text, r->n_text);
+        out_shown(r->text, r->n_text);
     } else {
         if (zamba_detokenize(zamba_model_tokenizer(r->model), r->ids, r->n_ids,
                              r->rendered ? ZAMBA_DETOKENIZE_SPECIAL : 0, &text, &n, &err) != ZAMBA_OK)
             return cli_fail(&err);
-        out_bytes(text, n);
+        out_shown(text, n);
         zamba_free(text);
     }
     out_flush();
@@ -241,7 +240,6 @@ static int on_token(void *user, const zamba_generated *g)
     } else if (g->n_bytes) {
         out_shown(g->text, g->n_bytes);
         out_flush();
-        r->last_byte = g->text[g->n_bytes - 1];
     }
     return interrupted || r->failed || out_failed();
 }
@@ -373,7 +371,7 @@ static int generate(run *r)
     r->start = cli_now();
     const zamba_status st = zamba_generate(r->model, r->sequence, r->sampler, &o, &result, &err);
     progress_end(&r->bar);
-    if (!r->args->json && isatty(STDOUT_FILENO) && r->last_byte != '\n')
+    if (!r->args->json && out_shown_finish())
         out_text("\n");
     if (st != ZAMBA_OK)
         return cli_fail(&err);
@@ -389,7 +387,7 @@ static int generate(run *r)
 
 int cmd_run(const cli_args *args)
 {
-    run r = {.args = args, .info = {.size = sizeof r.info}, .last_byte = '\n'};
+    run r = {.args = args, .info = {.size = sizeof r.info}};
     const char *given = NULL;
     char *path = NULL;
     const int n_prompts = (args->prompt != NULL) + (args->file != NULL) + (args->prompt_ids != NULL);

@@ -74,8 +74,8 @@ const cli_command cli_commands[] = {
      "of "
      "FILE; `debug hidden` writes the residual stream hidden.I.embed, hidden.I.LAYER after each layer and "
      "hidden.I.final_norm, each [tokens, hidden]. All sequences run as one ragged batch.",
-     "zamba debug logits Zamba2-1.2B --ids ids.json -o logits.safetensors\n"
-     "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o logits.safetensors\n"
+     "zamba debug logits Zamba2-1.2B --ids ids.json -o out.safetensors\n"
+     "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o out.safetensors\n"
      "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors"},
     {"completion", CLI_HELP, cmd_completion, "bash|zsh|fish", "print a completion script for a shell",
      "The script goes to standard output.", "source <(zamba completion bash)"},

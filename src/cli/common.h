@@ -32,8 +32,10 @@ int cli_hint(const struct cli_command *command);
 /* After the first write that failed, nothing more is written and out_failed() is true. */
 void out_bytes(const void *data, size_t n);
 void out_text(const char *text);
-/* A model's text: on a terminal without the control characters that could change it (escape sequences). */
+/* A model's text: on a terminal broken between words, without control characters that could change the terminal. */
 void out_shown(const char *text, size_t n);
+/* The text is over: the next begins at the left edge. True if a terminal's cursor stands in the middle of a line. */
+bool out_shown_finish(void);
 void out_format(const char *format, ...) CLI_PRINTF(1, 2);
 /* Push out what was written; false if that failed, now or before. */
 bool out_flush(void);

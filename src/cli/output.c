@@ -96,22 +96,6 @@ void out_text(const char *text)
     out_bytes(text, strlen(text));
 }
 
-void out_shown(const char *text, size_t n)
-{
-    static int terminal = -1;
-    if (terminal < 0)
-        terminal = isatty(STDOUT_FILENO) == 1;
-    for (size_t i = 0; terminal && i < n; i++) {
-        const unsigned char c = (unsigned char)text[i];
-        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7F)
-            out_bytes("?", 1);
-        else
-            out_bytes(text + i, 1);
-    }
-    if (!terminal)
-        out_bytes(text, n);
-}
-
 void out_format(const char *format, ...)
 {
     char small[512];

@@ -295,6 +295,18 @@ class Run(Case):
         self.assertIn("Once upon a time", terminal.expect("\n"))
         self.assertEqual(terminal.close(), 0)
 
+    def test_lines_break_between_words_on_a_terminal(self):
+        words = ["run", "-n", "60", "-s", "3"]
+        piped = run(*words).out
+        for env, width in ((environment(), 39), (environment(TERM="dumb"), None), (environment(LC_ALL="C"), None)):
+            terminal = Terminal(*words, columns=40, env=env)
+            self.assertEqual(terminal.close(), 0)
+            shown = re.sub(r"(.)*?\033\[(\d+)D\033\[K", lambda m: m.group(0)[:m.group(0).index("\033") - int(m.group(2))],
+                           terminal.seen.replace("\r\n", "\n"))
+            self.assertEqual(shown.split(), piped.split())
+            if width:
+                self.assertLessEqual(max(map(len, shown.split("\n"))), width)
+
     def test_silent_standard_input(self):
         reader, writer = os.pipe()
         done = subprocess.run([PROGRAM, "run", "-n", "4"], stdin=reader, capture_output=True, timeout=60,
