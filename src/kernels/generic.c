@@ -2,6 +2,10 @@
  * (SSE2 on x86-64). Products and sums round separately. */
 #ifdef ZB_HAVE_GENERIC
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #define VW       4
 #define NACC     2
 #define DOT_T    2
@@ -41,16 +45,22 @@ static inline void v_store_n(float *p, vf a, size_t n)
         p[i] = a[i];
 }
 
+typedef uint16_t quarter __attribute__((vector_size(8)));
+
 static inline vu load_u16(const void *p)
 {
-    uint16_t u[VW];
-    memcpy(u, p, sizeof u);
-    return (vu){u[0], u[1], u[2], u[3]};
+    quarter u;
+    memcpy(&u, p, sizeof u);
+    return __builtin_convertvector(u, vu);
 }
 
 static inline vf v_from_bf16(const void *p)
 {
+#ifdef __SSE2__ /* zeros under the halves: gcc does not find this one instruction by itself */
+    return (vf)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(p));
+#else
     return (vf)(load_u16(p) << 16);
+#endif
 }
 
 static inline vf v_from_f16(const void *p)

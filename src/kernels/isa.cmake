@@ -22,6 +22,9 @@ function(zb_kernel_set name file)
       return()
     endif()
   endif()
+  if(ZAMBA_SANITIZE) # checks make unrolled loops too long to compile
+    list(APPEND flags -fno-unroll-loops)
+  endif()
   set_source_files_properties(${ZB_KERNEL_DIR}/${file} PROPERTIES
     COMPILE_OPTIONS "-ffp-contract=off;-fno-math-errno;${flags}" COMPILE_DEFINITIONS ZB_HAVE_${name})
   set(ZB_KERNEL_SETS ${ZB_KERNEL_SETS} ZB_HAVE_${name} PARENT_SCOPE)

@@ -63,7 +63,7 @@ INLINE vf v_softplus(vf x)
 
 /* x * Phi(x) with the exact normal distribution, absolute error below 2e-7 max(1, |x|).
  *   t = |x| / sqrt 2;  erfc(t) = exp(-t Q(t)), Q minimax of degree 8 on [0, 5], weighted by erfc
- * The negative side is formed from erfc itself, so it has no cancellation. */
+ * The negative side is formed from erfc itself, so it has no cancellation. At minus infinity it is NaN, as in torch. */
 INLINE vf v_gelu(vf x)
 {
     const vf five = v_set1(5.0f);
@@ -77,8 +77,8 @@ INLINE vf v_gelu(vf x)
     q = v_fma(q, c, v_set1(1.02799214e-1f));
     q = v_fma(q, c, v_set1(6.36616111e-1f));
     q = v_fma(q, c, v_set1(1.12837934f));
-    const vf tail = x * 0.5f * v_exp(-t * q);
-    return v_select(x > v_zero(), x - tail, tail);
+    const vf tail = v_exp(-t * q) * 0.5f;
+    return x * v_select(x > v_zero(), v_set1(1.0f) - tail, tail);
 }
 
 /* 0.5 x (1 + tanh(y)) = x sigmoid(2y) */

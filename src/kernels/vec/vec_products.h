@@ -8,8 +8,8 @@
  * outer: o[r,c] += sum_s a[r,s] b[s,c], the second operand contiguous along c: each output is one chain over rising s.
  *
  * Blocking: a block of weight rows stays in the second-level cache while all x rows pass; the tile's x rows stay in the
- * first level while the block's rows pass. With one x row the weights stream once, one row at a time: several row
- * streams side by side lose a third of the memory bandwidth. */
+ * first level while the block's rows pass. With one or two x rows the weights stream once, one row at a time: several
+ * row streams side by side lose a third of the memory bandwidth. */
 #ifndef ZB_VEC_PRODUCTS_H
 #define ZB_VEC_PRODUCTS_H
 
@@ -93,8 +93,11 @@ INLINE void dot_block_of(float *y, size_t ld_y, const float *x, size_t ld_x, siz
                          size_t ld_w, size_t n, size_t n_r, int accumulate, const zb_dtype dt)
 {
     const size_t row_bytes = ld_w * (dt == ZB_F32 ? 4 : 2);
-    if (m == 1) {
-        dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, dt);
+    if (m <= 2) { /* waits for memory: one row at a time */
+        if (m == 1)
+            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, dt);
+        else if (m == 2)
+            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 2, 1, dt);
         return;
     }
     size_t block = WEIGHT_BLOCK / (row_bytes + 1) / DOT_R * DOT_R;
