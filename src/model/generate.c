@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "core/mem.h"
+#include "model/sampler.h"
 #include "model/sequence.h"
 
 #define DEFAULT_PIECE 256
@@ -236,6 +237,10 @@ zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_sampler *sa
     zamba_status st = check_options(m, s, options, err);
     if (st != ZAMBA_OK)
         return st;
+    const int32_t n_vocab = sampler != NULL ? zb_sampler_n_vocab(sampler) : 0;
+    if ((size_t)n_vocab != m->plan.config.vocab_size)
+        return zb_fail(err, ZAMBA_E_ARG, "sampler: made for %d ids, the model has %zu", n_vocab,
+                       m->plan.config.vocab_size);
     r.logits = zb_alloc_aligned(m->plan.config.vocab_size * sizeof *r.logits);
     if (r.logits == NULL)
         st = zb_fail_memory(err, "logits", m->plan.config.vocab_size * sizeof *r.logits);
