@@ -1,7 +1,6 @@
 /* generate.c — the loop around the forward pass: read the prompt in pieces, sample, turn ids into text, watch for stop
  * strings across token borders. Uses public calls only. */
 #define _POSIX_C_SOURCE 200809L
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,6 +28,8 @@ typedef struct run {
     float *logits;
     zb_buf text; /* not handed out yet: may be the beginning of a stop string */
     int stopped;
+    int32_t eos[ZB_MAX_EOS + 1];
+    size_t n_eos;
 } run;
 
 static double now(void)
@@ -91,21 +92,22 @@ static zamba_status prefill(run *r)
     return st;
 }
 
-static int is_eos(const zamba_model *m, int32_t id)
+/* The ids that end a text: the config's, and the tokenizer's own. */
+static void find_eos(run *r)
 {
-    for (size_t i = 0; i < m->plan.config.n_eos; i++)
-        if (m->plan.config.eos[i] == id)
-            return 1;
-    return m->tokenizer != NULL && zamba_tokenizer_eos(m->tokenizer) == id;
+    const zb_config *c = &r->m->plan.config;
+    memcpy(r->eos, c->eos, c->n_eos * sizeof *r->eos);
+    r->n_eos = c->n_eos;
+    if (r->m->tokenizer != NULL && zamba_tokenizer_eos(r->m->tokenizer) >= 0)
+        r->eos[r->n_eos++] = zamba_tokenizer_eos(r->m->tokenizer);
 }
 
-static void forbid_eos(run *r)
+static int is_eos(const run *r, int32_t id)
 {
-    for (size_t i = 0; i < r->m->plan.config.n_eos; i++)
-        r->logits[r->m->plan.config.eos[i]] = -INFINITY;
-    const int32_t eos = r->m->tokenizer != NULL ? zamba_tokenizer_eos(r->m->tokenizer) : -1;
-    if (eos >= 0 && (size_t)eos < r->m->plan.config.vocab_size)
-        r->logits[eos] = -INFINITY;
+    for (size_t i = 0; i < r->n_eos; i++)
+        if (r->eos[i] == id)
+            return 1;
+    return 0;
 }
 
 /* Where the earliest stop string begins in the waiting text (then *which), or how much of its end must still wait
@@ -204,12 +206,10 @@ static zamba_status decode(run *r)
             stop(r, ZAMBA_STOP_LENGTH);
             break;
         }
-        if (r->o->ignore_eos)
-            forbid_eos(r);
-        st = zamba_sampler_next(r->sampler, r->logits, &sample, r->err);
+        st = zb_sampler_next(r->sampler, r->logits, r->eos, r->o->ignore_eos ? r->n_eos : 0, &sample, r->err);
         if (st != ZAMBA_OK)
             break;
-        if (is_eos(r->m, sample.id)) {
+        if (is_eos(r, sample.id)) {
             stop(r, ZAMBA_STOP_EOS);
             break;
         }
@@ -246,6 +246,7 @@ zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_sampler *sa
         st = zb_fail_memory(err, "logits", m->plan.config.vocab_size * sizeof *r.logits);
     if (st == ZAMBA_OK && m->tokenizer != NULL)
         st = zamba_decoder_open(&r.decoder, m->tokenizer, options->keep_space ? ZAMBA_DETOKENIZE_KEEP_SPACE : 0, err);
+    find_eos(&r);
     const double start = now();
     if (st == ZAMBA_OK)
         st = prefill(&r);
