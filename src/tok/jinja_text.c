@@ -250,7 +250,7 @@ const zb_jstr *zb_jbuf_finish(zb_jrun *r, zb_jbuf *b)
     zb_jstr *s = str_alloc(r, b->n > 0 ? b->p : "", b->n, b->mask, b->trusted);
     s->n_chars = count_chars(s->p, s->n);
     zb_jcharge(r, s->n);
-    if (b->n >= 64) {
+    if (b->n >= 64 && r->owner != NULL) { /* not while parsing: templates are shared */
         s->buf = zb_jalloc(r, sizeof *b);
         *s->buf = *b;
     }
@@ -327,10 +327,10 @@ const zb_jstr *zb_jstr_concat(zb_jrun *r, const zb_jstr *a, const zb_jstr *b)
         start = 0;
         const size_t n = a->n + b->n;
         buf_reserve(r, &fresh, n);
-        if (n >= 64 && n <= ZB_JMAX_TEXT / 2)
+        if (n >= 64 && n <= ZB_JMAX_TEXT / 2 && r->owner != NULL)
             buf_reserve(r, &fresh, 2 * n); /* room to append in place later */
         zb_jbuf_str(r, &fresh, a);
-        if (n >= 64) {
+        if (n >= 64 && r->owner != NULL) {
             buf = zb_jalloc(r, sizeof *buf);
             *buf = fresh;
         } else {

@@ -2,6 +2,7 @@
  * wrote them, the form without a template, where templates are found, and requests that are wrong. */
 #include "support/check.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -488,6 +489,64 @@ static void test_bad_templates(void **state)
     scratch_close(&s);
 }
 
+/* ---- Threads ---- */
+
+typedef struct job {
+    const zamba_chat *c;
+    char word;
+    int wrong;
+} job;
+
+static void *render_often(void *arg)
+{
+    job *j = arg;
+    char content[] = {j->word, j->word, '\0'}, want[400];
+    const zamba_message message = {"user", content};
+    int32_t *first = NULL;
+    size_t n_first = 0;
+    snprintf(want, sizeof want, "%0100duser%s%0100d", 0, content, 0);
+    for (int i = 0; i < 50; i++) {
+        zamba_error err = {0};
+        int32_t *ids = NULL;
+        size_t n_text, n_ids = 0;
+        char *text = NULL;
+        const zamba_status st = zamba_chat_render(j->c, &message, 1, 0, &text, &n_text, &ids, &n_ids, &err);
+        if (st != ZAMBA_OK || strcmp(text, want) != 0 ||
+            (first != NULL && (n_ids != n_first || memcmp(ids, first, n_ids * sizeof *ids) != 0)))
+            j->wrong++;
+        zamba_free(text);
+        zamba_free(first);
+        first = ids;
+        n_first = n_ids;
+    }
+    zamba_free(first);
+    return NULL;
+}
+
+/* Threads share a chat; what one renders is not seen by the others. */
+static void test_threads(void **state)
+{
+    (void)state;
+    char source[1000];
+    /* literals with escapes are put together in memory of their own, which must not be added to */
+    size_t n = (size_t)sprintf(source, "{{ '");
+    for (int i = 0; i < 100; i++)
+        n += (size_t)sprintf(source + n, "\\x30");
+    snprintf(source + n, sizeof source - n, "' + messages[0].role ~ messages[0].content ~ '%0100d' }}", 0);
+    zamba_chat *c = chat_of(source, instruct);
+    pthread_t threads[4];
+    job jobs[4];
+    for (int i = 0; i < 4; i++) {
+        jobs[i] = (job){c, (char)('a' + i), 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, render_often, &jobs[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(jobs[i].wrong, 0);
+    }
+    zamba_chat_close(c);
+}
+
 /* ---- Without memory ---- */
 
 static const char *failing_folder;
@@ -540,7 +599,7 @@ int main(void)
         cmocka_unit_test(test_recorded),       cmocka_unit_test(test_safe),      cmocka_unit_test(test_own_bos),
         cmocka_unit_test(test_fallback),       cmocka_unit_test(test_arguments), cmocka_unit_test(test_variables),
         cmocka_unit_test(test_request_errors), cmocka_unit_test(test_found),     cmocka_unit_test(test_bad_templates),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, open_tokenizers, close_tokenizers);
 }
