@@ -532,7 +532,7 @@ static void test_threads(void **state)
     size_t n = (size_t)sprintf(source, "{{ '");
     for (int i = 0; i < 100; i++)
         n += (size_t)sprintf(source + n, "\\x30");
-    snprintf(source + n, sizeof source - n, "' + messages[0].role ~ messages[0].content ~ '%0100d' }}", 0);
+    snprintf(source + n, sizeof source - n, "' ~ messages[0].role ~ messages[0].content ~ '%0100d' }}", 0);
     zamba_chat *c = chat_of(source, instruct);
     pthread_t threads[4];
     job jobs[4];
