@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "common.h"
 #include "terminal.h"
@@ -36,7 +37,7 @@ static char *show_prompt(EditLine *editor)
 }
 
 /* Ctrl-C while editing: give the line up. */
-static unsigned char cancel(EditLine *editor, int ch)
+static unsigned char cancel(EditLine *editor, wint_t ch)
 {
     chat_input *in = NULL;
     (void)ch;
@@ -45,7 +46,7 @@ static unsigned char cancel(EditLine *editor, int ch)
     return CC_NEWLINE;
 }
 
-static unsigned char suspend(EditLine *editor, int ch)
+static unsigned char suspend(EditLine *editor, wint_t ch)
 {
     (void)ch;
     el_set(editor, EL_PREP_TERM, 0);
@@ -99,8 +100,9 @@ static bool open_editor(chat_input *in)
     el_set(in->editor, EL_EDITOR, "emacs");
     el_set(in->editor, EL_HIST, history, in->history);
     el_set(in->editor, EL_SIGNAL, 1);
-    el_set(in->editor, EL_ADDFN, "zamba-cancel", "give up this line", cancel);
-    el_set(in->editor, EL_ADDFN, "zamba-suspend", "stop until the shell goes on with us", suspend);
+    /* the wide form keeps these texts; the narrow one would leak copies of them */
+    el_wset(in->editor, EL_ADDFN, L"zamba-cancel", L"give up this line", cancel);
+    el_wset(in->editor, EL_ADDFN, L"zamba-suspend", L"stop until the shell goes on with us", suspend);
     el_source(in->editor, NULL);
     el_set(in->editor, EL_BIND, "^C", "zamba-cancel", NULL);
     el_set(in->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
