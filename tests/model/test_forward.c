@@ -189,8 +189,8 @@ static void test_last_and_all(void **state)
     static const size_t lengths[] = {1, 2, 7, 33, 100};
     (void)state;
     for (size_t k = 0; k < 3; k++)
-        for (int n_batch = 0; n_batch <= 16; n_batch += 16) {
-            zamba_model *m = open_batch(names[k], 1, n_batch);
+        for (int together = 0; together < 2; together++) {
+            zamba_model *m = open_batch(names[k], 1, together ? 1000 : 16);
             const size_t vocab = vocab_of(m);
             float *all = rows(m, 100), *last = rows(m, 1);
             int32_t ids[100];
@@ -202,8 +202,8 @@ static void test_last_and_all(void **state)
                 zamba_batch_item items[3] = {{s, ids, n, ZAMBA_LOGITS_ALL, all},
                                              {u, ids, n, ZAMBA_LOGITS_NONE, NULL},
                                              {t, ids, n, ZAMBA_LOGITS_LAST, last}};
-                CHECK_OK(zamba_forward(m, items, n_batch == 0 ? 3 : 1, NULL, &err), err);
-                if (n_batch != 0) /* pieces at the same places only when each is alone */
+                CHECK_OK(zamba_forward(m, items, together ? 3 : 1, NULL, &err), err);
+                if (!together) /* pieces at the same places only when each is alone */
                     for (int j = 1; j < 3; j++)
                         CHECK_OK(zamba_forward(m, &items[j], 1, NULL, &err), err);
                 assert_memory_equal(all + (n - 1) * vocab, last, vocab * sizeof *last);
@@ -227,7 +227,7 @@ static void test_last_and_all(void **state)
 static void test_batch_sizes(void **state)
 {
     static const char *const names[] = {"zamba2-2.7b-tiny", "zamba1-tiny"};
-    static const int sizes[] = {1, 2, 7, 63, 64, 100, 128, 1000};
+    static const int sizes[] = {1, 2, 7, 64, 1000};
     (void)state;
     for (size_t k = 0; k < 2; k++) {
         golden g;
@@ -428,7 +428,7 @@ static void test_decode_allocates_nothing(void **state)
 #if COUNTING
     static const char *const names[] = {"zamba2-2.7b-tiny", "zamba1-tiny", "extra-no-hybrid"};
     for (size_t k = 0; k < 3; k++)
-        for (int n_threads = 1; n_threads <= 2; n_threads++) {
+        for (int n_threads = 1; n_threads <= (k == 0 ? 2 : 1); n_threads++) {
             enum { N = 3, PROMPT = 40, N_STEPS = 200 };
             zamba_model *m = open_batch(names[k], n_threads, 0);
             int32_t ids[N][PROMPT + N_STEPS + 1];
