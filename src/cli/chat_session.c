@@ -167,7 +167,7 @@ static int read_ids(chat_session *s, const int32_t *ids, size_t n)
     size_t at = zamba_sequence_length(b->sequence);
     int code = 0;
     progress bar;
-    progress_begin(&bar, (int)s->args->progress, (int)s->args->color, "reading", "tokens", n - at);
+    progress_begin(&bar, (int)s->args->progress, (int)s->args->color, "reading", "tokens", n - 1 - at);
     const size_t first = at;
     while (code == 0 && at < n - 1 && !chat_interrupted) {
         const size_t piece = n - 1 - at < PIECE ? n - 1 - at : PIECE;

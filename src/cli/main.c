@@ -24,7 +24,8 @@ static int unknown_command(const char *word)
 int main(int argc, char **argv)
 {
     cli_args args;
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN); /* both come back as errors of the write */
+    signal(SIGXFSZ, SIG_IGN);
     term_init();
     cli_args_init(&args);
     if (argc < 2) {

@@ -527,6 +527,10 @@ class Debug(Case):
         self.fails(run("debug", "logits", MODEL, "--ids", good, "-o", self.folder / "no" / "x"), 1, "No such file")
         self.assertEqual([p.name for p in self.folder.iterdir() if p.name.endswith(".part")], [])
         self.fails(run("debug", "logits", MODEL, "--ids", good, "-o", out, "--split", "0"), 2, "--split")
+        limited = subprocess.run(f'ulimit -f 4; exec "{PROGRAM}" debug logits "{MODEL}" --ids "{good}" -o "{out}"',
+                                 shell=True, capture_output=True, text=True, env=environment())
+        self.assertEqual((limited.returncode, out.read_text()), (1, "old"), limited.stderr)
+        self.assertIn("too large", limited.stderr)
 
 
 class Measure(Case):
