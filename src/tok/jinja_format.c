@@ -402,6 +402,7 @@ static zb_jval field_value(zb_jrun *r, const zb_jstr *name, const zb_jcall *call
     for (i = 0; i < name->n; i++)
         if (name->p[i] == '.' || name->p[i] == '[')
             zb_jfail(r, ZAMBA_E_UNSUPPORTED, "format field '%s' is not supported", zb_jstr_cstr(r, name, 60));
+    zb_jcharge(r, call->n_named * 8);
     for (i = 0; i < call->n_named; i++)
         if (zb_jstr_equal(call->named[i].key.u.s, name))
             return call->named[i].value;

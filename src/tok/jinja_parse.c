@@ -355,6 +355,7 @@ static const zb_jargs *parse_args(parser *p)
             zb_jnode *n = node(p, ZB_JN_PARAM, line);
             in_order = args->star_star == NULL;
             n->value = zb_jstring(p->t.text);
+            zb_jcharge(p->r, args->named.n * 8);
             for (size_t i = 0; i < args->named.n; i++)
                 if (zb_jstr_equal(args->named.at[i]->value.u.s, p->t.text))
                     in_order = 0;

@@ -41,12 +41,16 @@ void zb_jscope_set(zb_jrun *r, zb_jscope *s, int32_t sym, zb_jval v)
 
 zb_jval zb_jscope_get(zb_jrun *r, const zb_jscope *s, const zb_jnode *name)
 {
+    size_t seen = 0;
     for (; s->parent != NULL; s = s->parent) {
-        zb_jcharge(r, s->n * 4);
+        seen += s->n + 2;
         for (size_t i = 0; i < s->n; i++)
-            if (s->syms[i] == name->sym)
+            if (s->syms[i] == name->sym) {
+                zb_jcharge(r, seen * 4);
                 return s->vals[i];
+            }
     }
+    zb_jcharge(r, seen * 4);
     if (s->vals[name->sym].kind != ZB_JMISSING)
         return s->vals[name->sym];
     return zb_jundef_name(r, name->value.u.s);
@@ -217,8 +221,9 @@ static zb_jflow exec_for(zb_jrun *r, zb_jscope *s, const zb_jnode *n, zb_jbuf *o
 
 /* ---- Macros ---- */
 
-static const zb_jval *take_named(const zb_jcall *call, uint8_t *taken, const zb_jstr *name)
+static const zb_jval *take_named(zb_jrun *r, const zb_jcall *call, uint8_t *taken, const zb_jstr *name)
 {
+    zb_jcharge(r, call->n_named * 8);
     for (size_t i = 0; i < call->n_named; i++)
         if (!taken[i] && zb_jstr_equal(call->named[i].key.u.s, name)) {
             taken[i] = 1;
@@ -251,7 +256,7 @@ static void bind_macro(zb_jrun *r, const zb_jmacro *m, zb_jscope *s, const zb_jc
     memset(taken, 0, call->n_named + 1);
     for (size_t i = 0; i < n->other.n; i++) {
         const zb_jnode *param = n->other.at[i];
-        const zb_jval *given = i < call->n ? &call->args[i] : take_named(call, taken, param->value.u.s);
+        const zb_jval *given = i < call->n ? &call->args[i] : take_named(r, call, taken, param->value.u.s);
         if (given != NULL)
             zb_jscope_set(r, s, param->sym, *given);
         else if (param->a != NULL)
@@ -261,7 +266,7 @@ static void bind_macro(zb_jrun *r, const zb_jmacro *m, zb_jscope *s, const zb_jc
     }
     if ((n->op & ZB_JUSES_CALLER) && !has_param(n, "caller")) {
         const zb_jstr *caller = zb_jstr_text(r, "caller", 1);
-        const zb_jval *given = take_named(call, taken, caller);
+        const zb_jval *given = take_named(r, call, taken, caller);
         set_special(r, s, "caller", given != NULL ? *given : zb_jundef_hint(r, "No caller defined"));
     }
     zb_jval rest = zb_jdict_new(r, ZB_JDICT, 0);

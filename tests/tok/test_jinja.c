@@ -425,6 +425,49 @@ static void all_hostile(void *arg)
     json_decref(context);
 }
 
+/* Many names: f(a0=1,a1=1,...), '{a0}{a1}...'.format(a0=1, ...), a macro with many parameters, many variables. */
+static made many_names(int kind)
+{
+    static const char *const forms[][5] = {
+        {"{{ dict(", "a%d=1,", "z=1) }}", "", ""},
+        {"{{ '", "{a%d}", "'.format(", "a%d=1,", "z=1) }}"},
+        {"{% macro m(", "a%d,", "z) %}{% endmacro %}{{ m(", "a%d=1,", "z=1) }}"},
+        {"", "{%% set a%d = 1 %%}", "{{ a3 }}", "{{ a%d }}", ""},
+        {"{% for i in [1] %}", "{%% set a%d = 1 %%}", "{{ a3 }}", "{{ a%d }}", "{% endfor %}"},
+        {"{{ '", "%%(a%d)s", "'|format(", "a%d=1,", "z=1) }}"}};
+    static const int counts[] = {90000, 40000, 4000, 30000, 4000, 40000};
+    made m = {malloc(3000000), 0};
+    m.n = (size_t)sprintf(m.text, "%s", forms[kind][0]);
+    for (int i = 0; i < counts[kind]; i++)
+        m.n += (size_t)sprintf(m.text + m.n, forms[kind][1], i);
+    m.n += (size_t)sprintf(m.text + m.n, "%s", forms[kind][2]);
+    for (int i = 0; i < counts[kind] && forms[kind][3][0] != '\0'; i++)
+        m.n += (size_t)sprintf(m.text + m.n, forms[kind][3], i);
+    m.n += (size_t)sprintf(m.text + m.n, "%s", forms[kind][4]);
+    return m;
+}
+
+static void all_wide(void *arg)
+{
+    (void)arg;
+    json_t *context = json_object();
+    for (int kind = 0; kind < 6; kind++) {
+        zb_jinja_text out;
+        zamba_error err = {0};
+        const made m = many_names(kind);
+        const double start = seconds_now();
+        const zamba_status st = run(m.text, m.n, context, &out, &err);
+        const double took = seconds_now() - start;
+        if (took > 1 || getenv("ZAMBA_TEST_TIMES") != NULL)
+            fprintf(stderr, "%.2f s, %s: many names, form %d\n", took, st == ZAMBA_OK ? "text" : err.message, kind);
+        if ((took > 2 && !SANITIZED) || (st != ZAMBA_OK && err.message[0] == '\0'))
+            _exit(1);
+        zb_jinja_text_free(&out);
+        free(m.text);
+    }
+    json_decref(context);
+}
+
 static void all_deep(void *arg)
 {
     (void)arg;
@@ -451,6 +494,7 @@ static void test_hostile(void **state)
 {
     (void)state;
     check_limits(all_hostile, NULL, 2.0 * sizeof hostile / sizeof *hostile, 200, "hostile templates");
+    check_limits(all_wide, NULL, 12, 200, "wide templates");
     check_limits(all_deep, NULL, 2.0 * sizeof deep / sizeof *deep, 200, "deep templates");
 }
 
