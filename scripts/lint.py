@@ -107,7 +107,7 @@ def check_c(path, text, found):
     lines = code.split("\n")
     if not text.startswith("/*"):
         found.add(path, 1, "a file begins with a comment that says what it owns")
-    elif path.name not in text.split("\n")[0] and path.parts[0] in ("src", "include", "tests", "examples"):
+    elif path.name not in text.split("\n")[0] and path.parts[0] in ("src", "include", "examples", "bench"):
         found.add(path, 1, f'the first comment begins with the file\'s name: "/* {path.name} — ..."')
     if path.suffix == ".h" and not re.search(r"#ifndef (\w+)\n#define \1\b", text):
         found.add(path, 0, "no include guard")
