@@ -337,7 +337,9 @@ typedef struct zamba_message {
 } zamba_message;
 
 /** Open the chat template that belongs to a checkpoint folder: chat_template.jinja, else tokenizer_config.json's
- *  chat_template, else the built-in form "<s>role\n text </s>\n". The tokenizer must outlive it. */
+ *  chat_template, else the built-in form "<s>role\n text </s>\n". The template named "tool_use" (in that list or in
+ *  additional_chat_templates/) serves requests with tools. The tokenizer must outlive the result.
+ *  Errors   E_IO, E_FORMAT for the files; a template that cannot run is reported when it is rendered. */
 ZAMBA_API zamba_status zamba_chat_open(zamba_chat **out, const char *folder, const zamba_tokenizer *t,
                                        zamba_error *err);
 ZAMBA_API void zamba_chat_close(zamba_chat *c);
@@ -346,8 +348,10 @@ ZAMBA_API int zamba_chat_has_template(const zamba_chat *c);
 
 /** Render a conversation. Only text that comes from the template may become a special token: message text never does.
  *  The JSON form takes {"messages": [...], "add_generation_prompt": bool, "tools": [...], any other template variable}.
- *  text, ids: either may be NULL; released with zamba_free. Thread-safe.
- *  Errors   E_UNSUPPORTED names the template construct and its line; E_ARG carries the template's raise_exception. */
+ *  text, ids: either may be NULL; released with zamba_free. Thread-safe. No BOS is added: templates write their own.
+ *  A rendering takes at most 16 MiB of text, 96 MiB of memory and a second or two, whatever the template says.
+ *  Errors   E_UNSUPPORTED names the template construct and its line; E_ARG carries the template's raise_exception, or
+ *           says what is wrong with the request; E_FORMAT: the template is wrong, fails on this request, or is endless. */
 ZAMBA_API zamba_status zamba_chat_render_json(const zamba_chat *c, const char *json, size_t n_json, char **text,
                                               size_t *n_text, int32_t **ids, size_t *n_ids, zamba_error *err);
 ZAMBA_API zamba_status zamba_chat_render(const zamba_chat *c, const zamba_message *messages, size_t n_messages,
