@@ -351,7 +351,7 @@ ZAMBA_API int zamba_chat_has_template(const zamba_chat *c);
  *  text, ids: either may be NULL; released with zamba_free. Thread-safe. No BOS is added: templates write their own.
  *  A rendering takes at most 16 MiB of text, 96 MiB of memory and a second or two, whatever the template says.
  *  Errors   E_UNSUPPORTED names the template construct and its line; E_ARG carries the template's raise_exception, or
- *           says what is wrong with the request; E_FORMAT: the template is wrong, fails on this request, or is endless. */
+ *           says what is wrong with the request; E_FORMAT: the template is wrong, fails on it, or is endless. */
 ZAMBA_API zamba_status zamba_chat_render_json(const zamba_chat *c, const char *json, size_t n_json, char **text,
                                               size_t *n_text, int32_t **ids, size_t *n_ids, zamba_error *err);
 ZAMBA_API zamba_status zamba_chat_render(const zamba_chat *c, const zamba_message *messages, size_t n_messages,

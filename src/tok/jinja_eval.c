@@ -191,6 +191,8 @@ zb_jval zb_jbinary(zb_jrun *r, char op, zb_jval a, zb_jval b)
             zb_jfail(r, ZAMBA_E_UNSUPPORTED, "%% on text marked safe is not supported");
         return zb_jstring(zb_jformat_percent(r, a.u.s, b));
     }
+    if (op == '-' && a.kind == ZB_JVIEW)
+        zb_jfail(r, ZAMBA_E_UNSUPPORTED, "- between views of dicts is not supported");
     if (op == ZB_JOP_FLOORDIV || op == ZB_JOP_POW)
         name[0] = name[1] = op == ZB_JOP_POW ? '*' : '/';
     fail_operands(r, name, a, b);
