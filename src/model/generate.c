@@ -124,7 +124,8 @@ static size_t find_stop(const run *r, int32_t *which, size_t *waits)
         const size_t len = strlen(s);
         for (size_t at = 0; at < found; at++) {
             const size_t have = n - at < len ? n - at : len;
-            if (memcmp(text + at, s, have) != 0)
+            /* only where a character begins: a stop string that is no UTF-8 must not cut one in two */
+            if (((unsigned char)text[at] & 0xC0) == 0x80 || memcmp(text + at, s, have) != 0)
                 continue;
             if (have == len) {
                 found = at;
