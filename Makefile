@@ -17,8 +17,9 @@ build: ## build the program and the libraries: build/release/zamba (the default)
 	$(call setup,build)
 	@sh scripts/build.sh release --jobs $(JOBS) zamba_program zamba zamba_static zamba_manual
 
+# Without ARGS nothing is read from standard input, which in a script may be a pipe that nobody closes.
 run: build ## build, then run the default model; ARGS="..." are the program's arguments after `run`
-	@$(PROGRAM) run $(ARGS)
+	@$(PROGRAM) run $(ARGS) $(if $(strip $(ARGS)),,</dev/null)
 
 test: ## build everything and run the test suite
 	$(call setup,test)
