@@ -155,7 +155,7 @@ static zb_dialect find_dialect(const reader *r)
     const char *version = json_string_value(json_object_get(r->root, "transformers_version"));
     const char *type = json_string_value(json_array_get(json_object_get(r->root, "layers_block_type"), 0));
     type = type != NULL ? type : "";
-    if (json_object_get(r->root, "rope_parameters") != NULL || (version != NULL && atoi(version) >= 5) ||
+    if (json_object_get(r->root, "rope_parameters") != NULL || (version != NULL && strtol(version, NULL, 10) >= 5) ||
         strcmp(type, "linear_attention") == 0)
         return ZB_TRANSFORMERS_5;
     if (strcmp(type, "m") == 0 || strcmp(type, "g") == 0 ||
