@@ -3,9 +3,10 @@
 
     make_kernel_fixtures.py [--out FILE]
 
-torch 2.13.0 and transformers 5.23.0 (requirements.txt). Outputs are computed in fp64 from fp32 inputs and stored as fp32, by
-torch's own operators or transformers' own functions where there are such; the state-space kernels in closed form, a sum
-over all pairs of rows, so that they share nothing with the recurrences of src/kernels/ref. Names: <kernel>.<case>.<array>.
+torch 2.13.0 and transformers 5.23.0 (requirements.txt). Outputs are computed in fp64 from fp32 inputs and stored as
+fp32, by torch's own operators or transformers' own functions where there are such; the state-space kernels in closed
+form, a sum over all pairs of rows, so that they share nothing with the recurrences of src/kernels/ref. Names:
+<kernel>.<case>.<array>.
 """
 import argparse
 import os
@@ -114,7 +115,8 @@ def glu():
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--out", default=os.path.join(os.path.dirname(__file__), "../tests/kernels/fixtures/torch.safetensors"))
+    fixture = os.path.join(os.path.dirname(__file__), "../tests/kernels/fixtures/torch.safetensors")
+    p.add_argument("--out", default=fixture)
     args = p.parse_args()
     torch.set_num_threads(1)
     with torch.no_grad():
