@@ -297,7 +297,7 @@ ZAMBA_API zamba_status zamba_sampler_next(zamba_sampler *s, const float *logits,
 ZAMBA_API zamba_status zamba_tokenizer_open(zamba_tokenizer **out, const char *path, zamba_error *err);
 ZAMBA_API void zamba_tokenizer_close(zamba_tokenizer *t);
 
-#define ZAMBA_TOKENIZE_BOS          1 /* put the beginning-of-sequence id in front (where the tokenizer says so)     */
+#define ZAMBA_TOKENIZE_BOS          1 /* put the ids in front (BOS) and behind (EOS) that the tokenizer adds          */
 #define ZAMBA_TOKENIZE_SPECIAL      2 /* strings of special tokens become their ids; without it they are letters     */
 #define ZAMBA_DETOKENIZE_SPECIAL    1 /* write special tokens out; without it they are skipped                     */
 #define ZAMBA_DETOKENIZE_KEEP_SPACE 2 /* keep the one leading space: the ids go on from earlier text            */

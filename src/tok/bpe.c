@@ -166,6 +166,12 @@ static zamba_status reseed(zb_bpe *b, zamba_error *err)
     return fits ? ZAMBA_OK : zb_fail(err, ZAMBA_E_FORMAT, "merges chosen to collide");
 }
 
+void zb_bpe_prefetch(const zb_bpe *b, int32_t left, int32_t right)
+{
+    if (left >= 0 && right >= 0)
+        __builtin_prefetch(&b->slots[slot_of(b, pair_of(left, right))], 1);
+}
+
 zamba_status zb_bpe_add_merge(zb_bpe *b, int32_t left, int32_t right, int32_t result, zamba_error *err)
 {
     const uint64_t merge = pair_of(left, right) << ZB_MERGE_RANK_BITS | b->n_merges;

@@ -43,6 +43,7 @@ typedef struct zb_bpe {
  * set unk, then see whether a stretch may be cut into words. */
 zamba_status zb_bpe_init(zb_bpe *b, size_t n_merges, zamba_error *err);
 zamba_status zb_bpe_add_merge(zb_bpe *b, int32_t left, int32_t right, int32_t result, zamba_error *err);
+void zb_bpe_prefetch(const zb_bpe *b, int32_t left, int32_t right); /* of a merge to be added */
 void zb_bpe_find_bytes(zb_bpe *b, int byte_fallback);
 void zb_bpe_find_cuts(zb_bpe *b);
 void zb_bpe_free(zb_bpe *b);

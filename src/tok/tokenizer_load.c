@@ -258,45 +258,85 @@ static int read_merge(const json_t *j, const char *part[2], size_t n[2])
     return memchr(part[1], ' ', n[1]) == NULL;
 }
 
-static zamba_status add_merge(zb_tok_loader *l, const json_t *j, size_t index, char *joined)
+/* What two parts make, in `joined`; NULL if it is longer than any piece. */
+static const char *join(const zb_vocab *v, char *joined, const char *const part[2], const size_t n[2])
 {
-    zb_bpe *b = &l->t->bpe;
+    if (n[0] > v->max_len || n[1] > v->max_len - n[0])
+        return NULL;
+    memcpy(joined, part[0], n[0]);
+    memcpy(joined + n[0], part[1], n[1]);
+    return joined;
+}
+
+/* The lookups of a merge miss the cache, so a batch of them is announced first. */
+static void prefetch_merge(const zb_vocab *v, const json_t *j, char *joined)
+{
     const char *part[2];
     size_t n[2];
-    int32_t id[3] = {-1, -1, -1};
-    char shown[3][64];
+    if (!read_merge(j, part, n))
+        return;
+    zb_vocab_prefetch(v, part[0], n[0]);
+    zb_vocab_prefetch(v, part[1], n[1]);
+    if (join(v, joined, part, n) != NULL)
+        zb_vocab_prefetch(v, joined, n[0] + n[1]);
+}
+
+/* The ids of left, right and result; id[0] -1: a comment. */
+static zamba_status find_merge(const zb_tok_loader *l, const json_t *j, size_t index, char *joined, int32_t id[3])
+{
+    const zb_vocab *v = &l->t->bpe.vocab;
+    const char *part[2];
+    size_t n[2];
+    char shown[2][64];
+    id[0] = id[1] = id[2] = -1;
     if (json_is_string(j) && strncmp(json_string_value(j), "#version", 8) == 0)
         return ZAMBA_OK;
     if (!read_merge(j, part, n))
         return zb_fail(l->err, ZAMBA_E_FORMAT, "%s: model.merges[%zu] is %s, wanted \"a b\" or [\"a\", \"b\"]", l->name,
                        index, json_is_string(j) ? "another string" : zb_json_kind(j));
     for (size_t k = 0; k < 2; k++)
-        id[k] = zb_vocab_find(&b->vocab, part[k], n[k]);
-    if (id[0] >= 0 && id[1] >= 0 && n[0] + n[1] <= b->vocab.max_len) {
-        memcpy(joined, part[0], n[0]);
-        memcpy(joined + n[0], part[1], n[1]);
-        id[2] = zb_vocab_find(&b->vocab, joined, n[0] + n[1]);
+        id[k] = zb_vocab_find(v, part[k], n[k]);
+    if (id[0] >= 0 && id[1] >= 0 && join(v, joined, part, n) != NULL)
+        id[2] = zb_vocab_find(v, joined, n[0] + n[1]);
+    if (id[2] >= 0)
+        return ZAMBA_OK;
+    return zb_fail(l->err, ZAMBA_E_FORMAT, "%s: model.merges[%zu]: \"%s\" and \"%s\": %s is not in model.vocab",
+                   l->name, index, zb_tok_show(shown[0], part[0], n[0]), zb_tok_show(shown[1], part[1], n[1]),
+                   id[0] < 0   ? "the first"
+                   : id[1] < 0 ? "the second"
+                               : "what they make");
+}
+
+#define BATCH 32
+
+static zamba_status add_merges(zb_tok_loader *l, const json_t *merges, size_t from, size_t to, char *joined)
+{
+    zb_bpe *b = &l->t->bpe;
+    int32_t id[BATCH][3];
+    zamba_status st = ZAMBA_OK;
+    for (size_t i = from; i < to; i++)
+        prefetch_merge(&b->vocab, json_array_get(merges, i), joined);
+    for (size_t i = from; i < to && st == ZAMBA_OK; i++) {
+        st = find_merge(l, json_array_get(merges, i), i, joined, id[i - from]);
+        zb_bpe_prefetch(b, id[i - from][0], id[i - from][1]);
     }
-    if (id[2] < 0)
-        return zb_fail(l->err, ZAMBA_E_FORMAT, "%s: model.merges[%zu]: \"%s\" and \"%s\": %s is not in model.vocab",
-                       l->name, index, zb_tok_show(shown[0], part[0], n[0]), zb_tok_show(shown[1], part[1], n[1]),
-                       id[0] < 0   ? "the first"
-                       : id[1] < 0 ? "the second"
-                                   : "what they make");
-    return zb_bpe_add_merge(b, id[0], id[1], id[2], l->err);
+    for (size_t i = from; i < to && st == ZAMBA_OK; i++)
+        if (id[i - from][0] >= 0)
+            st = zb_bpe_add_merge(b, id[i - from][0], id[i - from][1], id[i - from][2], l->err);
+    return st;
 }
 
 static zamba_status load_merges(zb_tok_loader *l, const json_t *merges)
 {
+    zb_bpe *b = &l->t->bpe;
     if (!json_is_array(merges))
         return zb_fail(l->err, ZAMBA_E_FORMAT, "%s: model.merges is %s, wanted an array", l->name,
                        zb_json_kind(merges));
     const size_t n = json_array_size(merges);
-    char *joined = malloc(l->t->bpe.vocab.max_len + 1);
-    zamba_status st =
-        joined != NULL ? zb_bpe_init(&l->t->bpe, n, l->err) : zb_fail_memory(l->err, "merges", l->t->bpe.vocab.max_len);
-    for (size_t i = 0; i < n && st == ZAMBA_OK; i++)
-        st = add_merge(l, json_array_get(merges, i), i, joined);
+    char *joined = malloc(b->vocab.max_len + 1);
+    zamba_status st = joined != NULL ? zb_bpe_init(b, n, l->err) : zb_fail_memory(l->err, "merges", b->vocab.max_len);
+    for (size_t i = 0; i < n && st == ZAMBA_OK; i += BATCH)
+        st = add_merges(l, merges, i, i + BATCH < n ? i + BATCH : n, joined);
     free(joined);
     return st;
 }

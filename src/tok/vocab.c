@@ -48,11 +48,12 @@ static int fill_slots(zb_vocab *v)
     for (int32_t id = 0; id < v->n; id++) {
         if (v->len[id] == 0)
             continue;
-        uint32_t i = (uint32_t)zb_hash_bytes(v->text + v->at[id], v->len[id], v->seed) & v->mask;
-        for (int probes = 0; v->slots[i] >= 0; i = (i + 1) & v->mask)
+        const char *p = v->text + v->at[id];
+        uint32_t i = (uint32_t)zb_hash_bytes(p, v->len[id], v->seed) & v->mask;
+        for (int probes = 0; v->slots[i].id >= 0; i = (i + 1) & v->mask)
             if (++probes > ZB_HASH_MAX_PROBES)
                 return 0;
-        v->slots[i] = id;
+        v->slots[i] = (zb_vocab_slot){.head = zb_piece_head(p, v->len[id]), .id = id, .len = v->len[id]};
     }
     return 1;
 }
@@ -82,9 +83,11 @@ int32_t zb_vocab_find(const zb_vocab *v, const char *text, size_t len)
 {
     if (len == 0 || len > v->max_len)
         return -1;
+    const uint64_t head = zb_piece_head(text, len);
     for (uint32_t i = (uint32_t)zb_hash_bytes(text, len, v->seed) & v->mask;; i = (i + 1) & v->mask) {
-        const int32_t id = v->slots[i];
-        if (id < 0 || (v->len[id] == len && memcmp(v->text + v->at[id], text, len) == 0))
-            return id;
+        const zb_vocab_slot *s = &v->slots[i];
+        if (s->id < 0 || (s->len == len && s->head == head &&
+                          (len <= 8 || memcmp(v->text + v->at[s->id] + 8, text + 8, len - 8) == 0)))
+            return s->id;
     }
 }
