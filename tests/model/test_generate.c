@@ -191,7 +191,9 @@ static void test_perplexity(void **state)
 {
     const json_t *p = json_object_get(facts, "perplexity"), *each = json_object_get(p, "window_nll");
     const size_t vocab = model->plan.config.vocab_size, all = json_array_size(each),
-                 n_windows = getenv("ZAMBA_TEST_FULL") != NULL ? all : 10;
+                 n_windows = getenv("ZAMBA_TEST_FULL") != NULL ? all
+                             : SANITIZED                       ? 1
+                                                               : 10;
     size_t n_bytes, n_predictions = 0;
     double sum = 0;
     zamba_error err;
@@ -319,7 +321,7 @@ static void test_stop_strings(void **state)
     const size_t n = strlen(story_text);
     /* every piece of the story of these lengths, wherever the tokens' borders are */
     for (size_t len = 1; len <= 12; len += len < 3 ? 1 : 3)
-        for (size_t at = 0; at < 60 && at + len <= n; at += 7) {
+        for (size_t at = 0; at < 60 && at + len <= n; at += SANITIZED ? 41 : 7) {
             char needle[16];
             memcpy(needle, story_text + at, len);
             needle[len] = '\0';
