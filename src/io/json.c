@@ -107,6 +107,12 @@ static zamba_status check_word(pass *p, size_t at, size_t *span)
     return ZAMBA_OK;
 }
 
+/* Could a letter or digit behind it make it another number or word? Then the space between must stay. */
+static int ends_word(char c)
+{
+    return strchr(",:[]{}\" \t\r\n", c) == NULL || c == '\0';
+}
+
 static zamba_status run_pass(pass *p)
 {
     zamba_status st = ZAMBA_OK;
@@ -121,7 +127,7 @@ static zamba_status run_pass(pass *p)
         case '\r':
             while (i + span < p->n && p->text[i + span] == ' ')
                 span++;
-            if (p->drop_spaces)
+            if (p->drop_spaces && (i == 0 || !ends_word(p->text[i - 1])))
                 st = replace(p, i, span, NULL, 0);
             break;
         case '"':

@@ -293,12 +293,44 @@ static void test_read(void **state)
     assert_int_equal(zb_json_read(&j, "/tmp", zb_json_small, &err), ZAMBA_E_IO);
 }
 
+/* From large texts white space is dropped before jansson sees them: the tree is the same, and an error still has its
+ * line and column. */
+static void test_large(void **state)
+{
+    (void)state;
+    const size_t n = 100000;
+    char *text = malloc(n + 100);
+    assert_non_null(text);
+    memset(text, ' ', n);
+    for (size_t i = 99; i < n; i += 100)
+        text[i] = '\n';
+    memcpy(text, "[\t\"a  b\"\r\n, 1 , -2.5e3", 22);
+    const char *ends[] = {"] ", "   x ]"};
+    memcpy(text + n, ends[0], 2);
+    json_t *j = parse(text, n + 2);
+    assert_int_equal(json_array_size(j), 3);
+    assert_string_equal(json_string_value(json_array_get(j, 0)), "a  b");
+    assert_true(json_real_value(json_array_get(j, 2)) == -2500);
+    json_decref(j);
+    memcpy(text + n, ends[1], 6);
+    check_refused(text, n + 6, zb_json_small, "line 1002, column 4");
+    static const char *const apart[] = {"[1 2", "[1 .5", "[tr ue", "[1\n\t2", "[- 1", "[1 e5", "[nul l", "[1\r2"};
+    for (size_t i = 0; i < sizeof apart / sizeof *apart; i++) { /* dropping must not join */
+        memset(text, ' ', n);
+        memcpy(text, apart[i], strlen(apart[i]));
+        text[n] = ']';
+        check_refused(text, n + 1, zb_json_small, "not JSON");
+    }
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),        cmocka_unit_test(test_depth),          cmocka_unit_test(test_limits),
         cmocka_unit_test(test_python_words), cmocka_unit_test(test_numbers),        cmocka_unit_test(test_broken),
         cmocka_unit_test(test_cut_off),      cmocka_unit_test(test_nul_in_strings), cmocka_unit_test(test_read),
+        cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
