@@ -32,6 +32,7 @@ ROOMS = {
 PUBLIC_ONLY = {"cli", "server"}
 
 MAX_COLUMNS = 120
+MAX_COLUMNS_PY = 132  # no tool wraps Python here, and a sentence in a string reads better whole
 MAX_LINES = 1500
 CODE = {".c", ".h", ".py", ".sh", ".cmake"}
 TEXT = CODE | {".md", ".txt", ".json", ".in", ".yml", ""}
@@ -138,12 +139,13 @@ def documented(name):
 def check_text(path, text, found):
     if text and not text.endswith("\n"):
         found.add(path, 0, "no newline at the end")
+    width = MAX_COLUMNS_PY if path.suffix == ".py" else MAX_COLUMNS
     data = path.parts[0] == "tests" and path.suffix == ".py"  # templates and cases, as long as they are
     for number, line in enumerate(text.split("\n"), 1):
         if line != line.rstrip() and path.suffix != ".md":
             found.add(path, number, "trailing blanks")
-        if path.suffix in CODE and len(line) > MAX_COLUMNS and not data:
-            found.add(path, number, f"{len(line)} columns; {MAX_COLUMNS} are allowed")
+        if path.suffix in CODE and len(line) > width and not data:
+            found.add(path, number, f"{len(line)} columns; {width} are allowed")
         match = MACHINE_PATH.search(line)
         if match and path.name != "lint.py":
             found.add(path, number, f"names a place on somebody's machine: {match.group(0)}")
