@@ -97,20 +97,19 @@ static void test_variants(void **state)
     }
 }
 
-/* One sequence, fed in many ways, always gives decode.logits_whole. */
-static void test_splits(void **state)
+/* One sequence of `file`, fed in many ways, always gives the same logits. */
+static void check_ways(const char *file, const char *ids_name, const char *logits_name, const size_t ways[][8],
+                       size_t n_ways)
 {
-    (void)state;
-    static const size_t ways[][8] = {{13, 0}, {5, 8, 0}, {0}, {1, 32, 0}, {2, 3, 5, 7, 11, 5, 0}, {31, 2, 0}, {33, 0}};
     for (size_t i = 0; i < N_MODELS; i++) {
         golden g;
         size_t n;
         zamba_model *m = golden_model(models[i], floor_of(models[i]), 2);
-        assert_true(golden_open(&g, models[i], "decode.safetensors"));
-        int32_t *ids = golden_ids(golden_get(&g, "input_ids"), &n);
-        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        assert_true(golden_open(&g, models[i], file));
+        int32_t *ids = golden_ids(golden_get(&g, "%s", ids_name), &n);
+        for (size_t w = 0; w < n_ways; w++) {
             float *got = golden_logits(m, ids, n, ways[w]);
-            check_close(got, golden_get(&g, "logits_whole")->data, n * vocab_of(m),
+            check_close(got, golden_get(&g, "%s", logits_name)->data, n * vocab_of(m),
                         golden_tolerance(models[i], "logits_abs"), "%s, way %zu", models[i], w);
             free(got);
         }
@@ -120,27 +119,19 @@ static void test_splits(void **state)
     }
 }
 
+static void test_splits(void **state)
+{
+    (void)state;
+    static const size_t ways[][8] = {{13, 0}, {5, 8, 0}, {0}, {1, 32, 0}, {2, 3, 5, 7, 11, 5, 0}, {31, 2, 0}, {33, 0}};
+    check_ways("decode.safetensors", "input_ids", "logits_whole", ways, sizeof ways / sizeof *ways);
+}
+
 /* Long enough for several SSD chunks and KV pages, cut at awkward places. */
 static void test_long_splits(void **state)
 {
     (void)state;
     static const size_t ways[][8] = {{64, 64, 64, 64, 1, 0}, {100, 100, 57, 0}, {255, 1, 1, 0}, {63, 65, 1, 127, 1, 0}};
-    for (size_t i = 0; i < N_MODELS; i++) {
-        golden g;
-        size_t n;
-        zamba_model *m = golden_model(models[i], floor_of(models[i]), 2);
-        assert_true(golden_open(&g, models[i], "forward.safetensors"));
-        int32_t *ids = golden_ids(golden_get(&g, "input_ids.T257"), &n);
-        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-            float *got = golden_logits(m, ids, n, ways[w]);
-            check_close(got, golden_get(&g, "logits.T257")->data, n * vocab_of(m),
-                        golden_tolerance(models[i], "logits_abs"), "%s, way %zu", models[i], w);
-            free(got);
-        }
-        free(ids);
-        golden_close(&g);
-        zamba_model_close(m);
-    }
+    check_ways("forward.safetensors", "input_ids.T257", "logits.T257", ways, sizeof ways / sizeof *ways);
 }
 
 /* A ragged batch of three lengths equals each alone, to the bit, and the golden. */
