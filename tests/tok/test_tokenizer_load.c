@@ -373,7 +373,7 @@ static void test_memory(void **state)
     zamba_error err = {0};
     if (!ALLOC_HOOK)
         skip();
-    CHECK_OK(open_and_use(&err), err); /* what stays: the texts, jansson's seed */
+    CHECK_OK(open_and_use(&err), err);                                    /* what stays: the texts, jansson's seed */
     check_every_failure("tokenizer", open_and_use, ZAMBA_E_FORMAT, 0, 1); /* jansson may call it bad JSON */
 }
 
