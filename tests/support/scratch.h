@@ -49,9 +49,10 @@ void scratch_safetensors(const scratch *s, const char *name, const zb_tensor *it
 /* The call was refused with this code and all these words (ends with NULL) stand in the message, which is not cut. */
 void check_refused(zamba_status st, const zamba_error *err, zamba_status code, ...);
 
-/* Run fn(arg) in a child of its own: it must end by itself, within `seconds`, and never hold more than `megabytes`. The
- * limits do not count under sanitizers. fn says that something is wrong by _exit(not 0): cmocka's checks would go on
- * with the other tests in the child. Returns the greatest resident size in bytes. */
+/* Run fn(arg) in a child of its own: it must end by itself, within `seconds` of CPU time (the machine may be
+ * busy), and never hold more than `megabytes`. The limits do not count under sanitizers. fn says that something is
+ * wrong by _exit(not 0): cmocka's checks would go on with the other tests in the child. Returns the greatest resident
+ * size in bytes. */
 size_t check_limits(void (*fn)(void *arg), void *arg, double seconds, size_t megabytes, const char *name);
 
 double seconds_now(void);
