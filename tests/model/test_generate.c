@@ -166,7 +166,7 @@ static void test_continuations(void **state)
     const json_t *cases = json_object_get(json_object_get(facts, "greedy"), "cases");
     (void)state;
     assert_int_equal(json_array_size(cases), 7);
-    for (size_t i = 0; i < json_array_size(cases); i++) {
+    for (size_t i = 0; i < (SANITIZED ? 1 : 7); i++) {
         const json_t *c = json_array_get(cases, i);
         int32_t prompt[MAX_IDS], want[MAX_IDS];
         setup s = {.prompt = prompt, .max_tokens = 48};
@@ -435,48 +435,48 @@ static void test_characters(void **state)
 static void test_callbacks(void **state)
 {
     (void)state;
-    int32_t prompt[100];
+    int32_t prompt[40];
     story(1);
-    for (size_t i = 0; i < 100; i++)
+    for (size_t i = 0; i < 40; i++)
         prompt[i] = i < n_story_prompt ? story_prompt[i] : story_ids[i % 48];
     zamba_error err;
     zamba_sequence *seq;
     CHECK_OK(zamba_sequence_open(&seq, model, 200, &err), err);
-    setup s = {.prompt = prompt, .n_prompt = 100, .max_tokens = 10, .n_batch = 30, .sequence = seq};
+    setup s = {.prompt = prompt, .n_prompt = 40, .max_tokens = 10, .n_batch = 12, .sequence = seq};
     heard h = ran(&s);
     assert_int_equal(h.n_prefill, 4);
-    assert_true(h.prefill[0] == 30 && h.prefill[1] == 60 && h.prefill[2] == 90 && h.prefill[3] == 100);
-    assert_int_equal(zamba_sequence_length(seq), 109); /* the last id is chosen, not read */
+    assert_true(h.prefill[0] == 12 && h.prefill[1] == 24 && h.prefill[2] == 36 && h.prefill[3] == 40);
+    assert_int_equal(zamba_sequence_length(seq), 49); /* the last id is chosen, not read */
     const heard whole = h;
     zamba_sequence_reset(seq);
     s.stop_prefill_at = 2;
     h = ran(&s);
     assert_int_equal(h.result.stop, ZAMBA_STOP_CALLER);
-    assert_int_equal(h.result.n_prompt, 60);
+    assert_int_equal(h.result.n_prompt, 24);
     assert_int_equal(h.n_ids, 0);
-    assert_int_equal(zamba_sequence_length(seq), 60);
+    assert_int_equal(zamba_sequence_length(seq), 24);
     /* the rest of the prompt now: the same as in one go */
     s.stop_prefill_at = 0;
-    s.prompt = prompt + 60;
-    s.n_prompt = 40;
+    s.prompt = prompt + 24;
+    s.n_prompt = 16;
     h = ran(&s);
     assert_int_equal(h.n_ids, 10);
     assert_memory_equal(h.ids, whole.ids, 10 * sizeof *h.ids);
     zamba_sequence_reset(seq);
     s.prompt = prompt;
-    s.n_prompt = 100;
+    s.n_prompt = 40;
     s.stop_prefill_at = 4; /* after the last piece */
     h = ran(&s);
     assert_int_equal(h.result.stop, ZAMBA_STOP_CALLER);
     assert_int_equal(h.n_ids, 0);
-    assert_int_equal(zamba_sequence_length(seq), 100);
+    assert_int_equal(zamba_sequence_length(seq), 40);
     zamba_sequence_reset(seq);
     s.stop_prefill_at = 0;
     s.stop_token_at = 3;
     h = ran(&s);
     assert_int_equal(h.result.stop, ZAMBA_STOP_CALLER);
     assert_int_equal(h.n_ids, 3);
-    assert_int_equal(zamba_sequence_length(seq), 102);
+    assert_int_equal(zamba_sequence_length(seq), 42);
     zamba_sequence_close(seq);
 }
 
