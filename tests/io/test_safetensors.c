@@ -124,7 +124,11 @@ static void test_cut_everywhere(void **state)
         scratch_write(&s, FILE_NAME, bytes, cut);
         const zamba_status st = zb_tensors_open(&ts, s.path, &err);
         if (cut < n)
-            check_refused(st, &err, ZAMBA_E_FORMAT, "/" FILE_NAME, NULL);
+            check_refused(st, &err, ZAMBA_E_FORMAT, "/" FILE_NAME,
+                          cut < 8                            ? "a header needs 8"
+                          : cut < 8 + sizeof GOOD_HEADER - 1 ? "header of"
+                                                             : "ends at byte",
+                          "cut-off download?", NULL);
         else
             CHECK_OK(st, err);
         zb_tensors_close(&ts);
