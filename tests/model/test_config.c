@@ -488,6 +488,11 @@ static void test_refused(void **state)
     refuse(transformers_5, "pad_token_id", "96", F, "pad_token_id is 96", "below vocab_size");
     refuse(transformers_5, "tie_word_embeddings", "\"yes\"", F, "tie_word_embeddings is \"yes\"", "true or false");
     refuse(zyphra, "gated_linear_unit", "false", U, "gated_linear_unit", "gated MLP");
+    static const char heads[] = "{\"model_type\": \"zamba2\", \"hidden_size\": 15, \"num_hidden_layers\": 3,"
+                                " \"hybrid_layer_ids\": [1], \"vocab_size\": 96, \"mamba_headdim\": 5,"
+                                " \"use_mem_rope\": true, \"use_long_context\": true, \"num_attention_heads\": 3}";
+    refuse(heads, "num_attention_heads", "6", F, "an even head_dim", "it is 5");
+    refuse(heads, "num_attention_heads", "15", U, "use_long_context", "head_dim of 2");
     refuse(zamba1, "hidden_mamba_act", "\"gelu\"", U, "hidden_mamba_act", "silu");
     refuse(zamba1, "n_mamba_heads", "3", F, "d_inner (128)", "n_mamba_heads (3)");
     refuse(zamba1, "num_key_value_heads", "3", F, "num_attention_heads (4)", "num_key_value_heads (3)");

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/hash.h"
 #include "model/sequence.h"
 #include "support/golden.h"
 #include "support/tiny.h"
@@ -356,6 +357,45 @@ static void test_flipped_states(void **state)
     }
 }
 
+/* Lies with the right checksums. The header is five words (magic, version, fingerprint, tokens, bytes), then offset,
+ * length and checksum of the ids, the fixed state and the KV, then its own checksum. */
+static void test_states_that_lie(void **state)
+{
+    (void)state;
+    enum { TOKENS = 3, BYTES = 4, SECTIONS = 5, CHECKSUM = SECTIONS + 9, WORDS };
+    fixture f;
+    zamba_error err;
+    uint64_t good[WORDS], h[WORDS];
+    fixture_open(&f, models[0]);
+    memcpy(good, f.data, sizeof good);
+    for (int i = 0; i < CHECKSUM; i++)
+        for (int delta = -8; delta <= 8; delta += 16) {
+            memcpy(h, good, sizeof h);
+            h[i] += (uint64_t)(int64_t)delta;
+            h[CHECKSUM] = zb_hash(h, sizeof h - sizeof *h, 0);
+            memcpy(f.data, h, sizeof h);
+            const zamba_status st = load(&f, f.data, f.n_bytes, &err);
+            check_refused(st, &err,
+                          i == 1   ? ZAMBA_E_UNSUPPORTED
+                          : i == 2 ? ZAMBA_E_MISMATCH
+                                   : ZAMBA_E_FORMAT,
+                          "state: ", NULL);
+        }
+    static const int32_t ids[] = {-1, 96, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        memcpy(h, good, sizeof h);
+        unsigned char *tokens = f.data + h[SECTIONS];
+        memcpy(tokens + 69 * sizeof *ids, &ids[i], sizeof *ids);
+        h[SECTIONS + 2] = zb_hash(tokens, h[SECTIONS + 1], 0);
+        h[CHECKSUM] = zb_hash(h, sizeof h - sizeof *h, 0);
+        memcpy(f.data, h, sizeof h);
+        const zamba_status st = load(&f, f.data, f.n_bytes, &err);
+        check_refused(st, &err, ZAMBA_E_FORMAT, "state: token 69 is", "not in the vocabulary", NULL);
+    }
+    assert_true(good[TOKENS] == 70 && good[BYTES] == f.n_bytes);
+    fixture_close(&f);
+}
+
 static void test_states_of_others(void **state)
 {
     (void)state;
@@ -566,6 +606,7 @@ int main(void)
         cmocka_unit_test(test_save_and_load),
         cmocka_unit_test(test_cut_states),
         cmocka_unit_test(test_flipped_states),
+        cmocka_unit_test(test_states_that_lie),
         cmocka_unit_test(test_states_of_others),
         cmocka_unit_test(test_state_of_other_heads),
         cmocka_unit_test(test_too_long_a_state),
