@@ -55,13 +55,13 @@ static void bench_products(const zb_kernels *k, const void *data, float *x, floa
     BEST(reading, 5, sink += k->read_sum(data, MATRIX));
     printf("%-8s read                       %7.1f GB/s\n", k->name, (double)MATRIX / reading / 1e9);
     for (zb_dtype t = 0; t < ZB_N_DTYPES; t++) {
-        const zb_mat whole = {data, MATRIX / COLS / zb_dtype_size(t), COLS, t};
+        const zb_mat whole = {data, MATRIX / COLS / zb_dtype_size(t), COLS, t, COLS};
         BEST(took, 5, k->matmul(y, whole.rows, x, COLS, 1, &whole, 0, whole.rows, 0));
         printf("%-8s matmul %-4s m=1            %7.1f GB/s      %3.0f %% of reading\n", k->name, zb_dtype_name(t),
                (double)MATRIX / took / 1e9, 100 * reading / took);
     }
     for (zb_dtype t = 0; t < ZB_N_DTYPES; t++) {
-        const zb_mat part = {data, ROWS, COLS, t};
+        const zb_mat part = {data, ROWS, COLS, t, COLS};
         static const size_t m[] = {4, 16, 128, 512};
         for (int i = 0; i < 4; i++) {
             BEST(took, 5, k->matmul(y, ROWS, x, COLS, m[i], &part, 0, ROWS, 0));

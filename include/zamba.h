@@ -83,12 +83,24 @@ typedef struct zamba_chat zamba_chat;
  *  NONE: no floor. CONFIG: time_step_min, as transformers' whole-sequence pass does. */
 typedef enum zamba_dt_floor { ZAMBA_DT_FLOOR_AUTO, ZAMBA_DT_FLOOR_NONE, ZAMBA_DT_FLOOR_CONFIG } zamba_dt_floor;
 
+/** What the large products compute in. F32: activations stay f32. BF16: activations are rounded to bf16 before they
+ * meet bf16 weights (sums stay f32), as llama.cpp does; two to three times the speed in prefill where the CPU has
+ *  instructions for it. AUTO: BF16 where it is faster and the weights are bf16, else F32. */
+typedef enum zamba_compute { ZAMBA_COMPUTE_AUTO, ZAMBA_COMPUTE_F32, ZAMBA_COMPUTE_BF16 } zamba_compute;
+
+/** How keys and values are kept. AUTO: F16, or F32 where the products compute in f32. Q8_0: blocks of 32 bytes and a
+ *  scale, 8.5 bits a number. */
+typedef enum zamba_kv_type { ZAMBA_KV_AUTO, ZAMBA_KV_F32, ZAMBA_KV_F16, ZAMBA_KV_BF16, ZAMBA_KV_Q8_0 } zamba_kv_type;
+
 typedef struct zamba_model_options {
-    size_t size;             /* sizeof this struct                                                          */
-    int32_t n_threads;       /* worker threads, the caller included; 0: the cores this process may use      */
-    zamba_dt_floor dt_floor; /* see above                                                                   */
-    int32_t n_batch;         /* most rows (tokens of all sequences) computed together; 0: 256               */
-    int32_t no_tokenizer;    /* nonzero: do not look for tokenizer files                                    */
+    size_t size;              /* sizeof this struct                                                          */
+    int32_t n_threads;        /* worker threads, the caller included; 0: the cores this process may use      */
+    zamba_dt_floor dt_floor;  /* see above                                                                   */
+    int32_t n_batch;          /* most rows (tokens of all sequences) computed together; 0: chosen from sizes */
+    int32_t no_tokenizer;     /* nonzero: do not look for tokenizer files                                    */
+    int32_t n_threads_batch;  /* threads of passes over more than 16 rows (prefill); 0: n_threads            */
+    zamba_compute compute;    /* see above                                                                   */
+    zamba_kv_type kv_k, kv_v; /* keys, values                                                                */
 } zamba_model_options;
 
 ZAMBA_API zamba_model_options zamba_model_defaults(void);
@@ -114,6 +126,8 @@ typedef struct zamba_model_info {
     const char *family;        /* "zamba" or "zamba2"                                                              */
     const char *dialect;       /* who wrote config.json: "zyphra-2024", "transformers-4", "transformers-5"         */
     const char *dtype;         /* dtype of most weight bytes: "F32", "F16", "BF16"                                 */
+    const char *compute;       /* "f32" or "bf16": what the products compute in                                   */
+    const char *kv_k, *kv_v;   /* "f32", "f16", "bf16", "q8_0"                                                 */
     const char *kernels;       /* the kernel set in use: "ref", "generic", "avx2", "avx512", "neon"                */
     const char *rope_note;     /* how theta was come by, in words; "" without rope                                 */
     const char *dt_floor_note; /* which floor is used and why, in words                                            */
@@ -407,12 +421,39 @@ ZAMBA_API zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_s
                                       const zamba_generate_options *options, zamba_generate_result *result,
                                       zamba_error *err);
 
+/* ---- Profiling -------------------------------------------------------------------------------------------------- */
+
+/** What one kind of operation took, over all forward calls since profiling was switched on. */
+typedef struct zamba_op_profile {
+    const char *name; /* "in_proj", "ssm", "attention", ...; a static string                                 */
+    int32_t product;  /* nonzero: a product with a weight matrix                                             */
+    uint64_t calls;
+    double seconds; /* wall clock of the calling thread                                                    */
+    double bytes;   /* weights, state, keys and values that had to be read or written                      */
+    double flops;   /* multiplications and additions, 2 for each pair                                      */
+} zamba_op_profile;
+
+/** Switch the profile on (from zero) or off. Costs two clock readings an operation while it is on. */
+ZAMBA_API void zamba_model_profile(zamba_model *m, int on);
+/** Fill up to n entries, in the order of the forward pass; returns how many kinds there are. */
+ZAMBA_API size_t zamba_model_profile_get(zamba_model *m, zamba_op_profile *ops, size_t n);
+/** How often the worker threads were set to work and waited for, since the model was opened. */
+ZAMBA_API uint64_t zamba_model_barriers(const zamba_model *m);
+
 /* ---- Measuring the machine -------------------------------------------------------------------------------------- */
 
 /** Read bandwidth of `n_bytes` of fresh memory by a plain loop on n_threads threads, bytes per second: best of repeats.
  */
 ZAMBA_API zamba_status zamba_probe_read(size_t n_bytes, int32_t n_threads, int32_t repeats, double *bytes_per_second,
                                         zamba_error *err);
+
+/** Multiplications and additions a second that n_threads reach in registers, in f32 or as products of bf16 with f32
+ * sums (compute F32 or BF16), with the kernel set in use: best of repeats. */
+ZAMBA_API zamba_status zamba_probe_products(zamba_compute compute, int32_t n_threads, int32_t repeats,
+                                            double *flops_per_second, zamba_error *err);
+
+/** Cores that this process may run on. */
+ZAMBA_API int32_t zamba_cores(void);
 
 #ifdef __cplusplus
 }

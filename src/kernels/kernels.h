@@ -10,11 +10,13 @@
 
 #include "core/dtype.h"
 
-/* A weight matrix as stored: [rows, cols], cols contiguous. */
+/* A weight matrix as stored: [rows, cols], cols contiguous; ld elements from row to row (ld > cols: a part of a wider
+ * matrix). */
 typedef struct zb_mat {
     const void *data; /* aligned to its element size */
     size_t rows, cols;
     zb_dtype dtype;
+    size_t ld;
 } zb_mat;
 
 typedef enum zb_act { ZB_ACT_GELU, ZB_ACT_SILU, ZB_ACT_GELU_TANH, ZB_ACT_RELU } zb_act;
@@ -24,16 +26,32 @@ typedef struct zb_ssm_dims {
     size_t heads, groups, head_dim, d_state;
 } zb_ssm_dims;
 
-/* Attention of one query row block of one head over paged keys and values. Page i holds positions
- * [i * page_tokens, (i+1) * page_tokens); k_pages[i] and v_pages[i] point at f32 [page_tokens, head_dim]. */
+/* How keys and values are stored. Q8_0: each row of head_dim numbers in blocks of 32 (the last may be shorter), an f16
+ * scale and 32 signed bytes of value / scale a block, scale = greatest magnitude / 127, rounded to nearest even; a page
+ * holds the bytes of all its rows first, [page_tokens, head_dim], then the scales, [page_tokens, blocks]. */
+typedef enum zb_kv_type { ZB_KV_F32, ZB_KV_F16, ZB_KV_BF16, ZB_KV_Q8_0, ZB_N_KV_TYPES } zb_kv_type;
+
+#define ZB_KV_BLOCK 32
+
+/* Bytes of `tokens` rows of keys (or values) of one head; a multiple of 64 for every page size that is one. */
+size_t zb_kv_bytes(zb_kv_type t, size_t tokens, size_t head_dim);
+
+/* Attention of some query rows of one head over the keys [key0, key1) of paged keys and values, a piece of a softmax:
+ * with s[j] = scale * q[r].k[j] and j over [key0, min(key1, first_pos + r + 1)),
+ *   greatest[r] = max s[j];   total[r] = sum exp(s[j] - greatest[r]);   out[r] = sum exp(s[j] - greatest[r]) v[j]
+ * A row that sees no key of the piece gets -infinity, 0 and zeros. Page i holds positions [i * page_tokens, (i+1) *
+ * page_tokens). key0 is a multiple of page_tokens. */
 typedef struct zb_attn_args {
     float *out;     /* rows at out + r * ld_out, head_dim each                        */
     const float *q; /* rows at q + r * ld_q                                           */
     size_t ld_out, ld_q;
-    size_t n_rows;    /* query rows                                                     */
-    size_t first_pos; /* position of query row 0; row r sees positions 0 .. first_pos+r */
-    const float *const *k_pages;
-    const float *const *v_pages;
+    float *greatest, *total; /* [n_rows]                                              */
+    size_t n_rows;           /* query rows                                            */
+    size_t first_pos;        /* position of query row 0                               */
+    size_t key0, key1;
+    const void *const *k_pages; /* pages of this head                                 */
+    const void *const *v_pages;
+    zb_kv_type k_type, v_type;
     size_t page_tokens, head_dim;
     float scale;
 } zb_attn_args;
@@ -44,6 +62,17 @@ typedef struct zb_kernels {
     /* y[i*ld_y + r] = (accumulate ? y : 0) + dot(x[i*ld_x ..], w row r), rows r in [row0, row1), i in [0, m). */
     void (*matmul)(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                    size_t row1, int accumulate);
+
+    /* The same on activations rounded to bf16, for bf16 weights: products are exact, sums are f32 (pairs of neighbours
+     * along k first). */
+    void (*matmul_bf16)(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
+                        size_t row1, int accumulate);
+
+    /* Nonzero: this CPU has an instruction for bf16 products, so matmul_bf16 is much faster than matmul. */
+    int fast_bf16;
+
+    /* y = x rounded to the nearest bf16, ties to even, n elements. */
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n);
 
     /* y = x * rsqrt(mean(x^2) + eps) * weight over n elements. y may be x. */
     void (*rmsnorm)(float *y, const float *x, const float *weight, size_t n, float eps);
@@ -85,8 +114,21 @@ typedef struct zb_kernels {
     /* Rotate one head in place: pairs (i, i + d/2); cos, sin [d/2]. */
     void (*rope)(float *x, const float *cos, const float *sin, size_t head_dim);
 
-    /* Causal softmax attention, online over pages (memory does not grow with the context). */
+    /* A piece of causal softmax attention, online over pages (memory does not grow with the context). */
     void (*attention)(const zb_attn_args *a);
+
+    /* Join a piece (the later keys) to what was summed before it, n = head_dim numbers:
+     *   m = max(*greatest, greatest2);  a = exp(*greatest - m), b = exp(greatest2 - m)
+     *   out = a out + b out2;  *total = a *total + b total2;  *greatest = m
+     * A piece of total 0 changes nothing. */
+    void (*attention_join)(float *out, float *greatest, float *total, const float *out2, float greatest2, float total2,
+                           size_t n);
+
+    /* Row `row` of a page of keys or values (see zb_kv_type): head_dim numbers stored as `t`. */
+    void (*kv_store)(void *page, zb_kv_type t, size_t page_tokens, size_t head_dim, size_t row, const float *x);
+
+    /* y = x * by, n elements. y may be x. */
+    void (*scale)(float *y, const float *x, float by, size_t n);
 
     /* out[i] = act(gate[i]) * up[i], n elements; out may be gate. GELU is the exact erf form. */
     void (*glu)(float *out, const float *gate, const float *up, size_t n, zb_act act);
@@ -96,6 +138,10 @@ typedef struct zb_kernels {
 
     /* The sum, modulo 2^64, of n / 8 words of 8 bytes: a loop that does nothing but read, to measure the machine. */
     uint64_t (*read_sum)(const void *p, size_t n);
+
+    /* Multiply and add in registers for `rounds` rounds, in f32 (ZB_F32) or as matmul_bf16 does (ZB_BF16): returns the
+     * operations (2 for each multiplication and addition), to measure the machine. *sink takes the result. */
+    double (*peak)(zb_dtype t, size_t rounds, float *sink);
 } zb_kernels;
 
 #define ZB_SSD_CHUNK 64

@@ -215,7 +215,7 @@ static zb_mat head_slice(const zb_mat *stack, size_t heads, size_t head)
 {
     zb_mat m = *stack;
     m.rows = stack->rows / heads;
-    m.data = (const char *)stack->data + head * m.rows * m.cols * zb_dtype_size(m.dtype);
+    m.data = (const char *)stack->data + head * m.rows * m.ld * zb_dtype_size(m.dtype);
     return m;
 }
 
@@ -370,18 +370,25 @@ static void attention_task(void *ctx, size_t task, int worker)
         k_pages[j] = zb_page_rows(&p->m->plan, s->seq->pages[j], r->use, 0, kv_head);
         v_pages[j] = zb_page_rows(&p->m->plan, s->seq->pages[j], r->use, 1, kv_head);
     }
+    float greatest[ATTN_ROWS], total[ATTN_ROWS];
     const zb_attn_args a = {.out = p->ws->attn + row * ld + head * d,
                             .q = p->ws->q + row * ld + head * d,
                             .ld_out = ld,
                             .ld_q = ld,
                             .n_rows = n,
+                            .greatest = greatest,
+                            .total = total,
+                            .key1 = last + 1,
                             .first_pos = position(s, row),
-                            .k_pages = k_pages,
-                            .v_pages = v_pages,
+                            .k_pages = (const void *const *)k_pages,
+                            .v_pages = (const void *const *)v_pages,
                             .page_tokens = ZB_PAGE_TOKENS,
                             .head_dim = d,
                             .scale = 1.0f / sqrtf((float)d / 2.0f)}; /* half the head: the input is twice as wide */
     p->k->attention(&a);
+    for (size_t j = 0; j < n; j++)
+        for (size_t x = 0; x < d; x++)
+            a.out[j * ld + x] /= total[j];
 }
 
 static void attention(const pass *p, size_t use)
@@ -458,7 +465,7 @@ static void head_task(void *ctx, size_t task, int worker)
     const zb_mat *head = &p->m->weights.head;
     const size_t v0 = task * ZB_HEAD_TILE, n = least(ZB_HEAD_TILE, head->rows - v0), h = p->c->hidden_size;
     float *tile = p->ws->worker + (size_t)worker * p->ws->worker_floats, *out;
-    const zb_mat part = {(const char *)head->data + v0 * h * zb_dtype_size(head->dtype), n, h, head->dtype};
+    const zb_mat part = {(const char *)head->data + v0 * h * zb_dtype_size(head->dtype), n, h, head->dtype, h};
     size_t rows = 0, first;
     for (size_t i = 0; i < p->n_spans; i++)
         rows += wanted_rows(p, &p->ws->spans[i], &first, &out);

@@ -232,6 +232,7 @@ static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_sp
     *m = (zb_mat){.data = t->data, .dtype = t->dtype};
     m->cols = s->shape[s->n_dims - 1];
     m->rows = zb_spec_elements(s) / m->cols;
+    m->ld = m->cols;
     if ((uintptr_t)t->data % zb_dtype_size(t->dtype) == 0)
         return ZAMBA_OK;
     /* a file whose header leaves its data at an odd address: rare, so a copy is good enough */

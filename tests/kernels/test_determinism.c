@@ -8,7 +8,7 @@ static void matmul_alone_and_split(const zb_kernels *k, size_t m, size_t rows, s
 {
     float *x = random_block(m * cols, 1, -1, 1), *w = random_block(rows * cols, 2, -1, 1);
     void *stored = stored_block(w, rows * cols, t);
-    const zb_mat mat = {stored, rows, cols, t};
+    const zb_mat mat = {stored, rows, cols, t, cols};
     float *whole = random_block(m * rows, 3, -1, 1);
     float *before = copy_block(whole, m * rows), *other = copy_block(whole, m * rows);
     k->matmul(whole, rows, x, cols, m, &mat, 0, rows, 1);

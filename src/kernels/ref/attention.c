@@ -9,7 +9,7 @@
 
 static float score(const zb_attn_args *a, const float *q, size_t j)
 {
-    const float *k = a->k_pages[j / a->page_tokens] + j % a->page_tokens * a->head_dim;
+    const float *k = (const float *)a->k_pages[j / a->page_tokens] + j % a->page_tokens * a->head_dim;
     double sum = 0;
     for (size_t i = 0; i < a->head_dim; i++)
         sum += (double)q[i] * (double)k[i];
@@ -21,21 +21,21 @@ void zb_attention_ref(const zb_attn_args *a)
     for (size_t r = 0; r < a->n_rows; r++) {
         const float *q = a->q + r * a->ld_q;
         float *out = a->out + r * a->ld_out;
-        const size_t n = a->first_pos + r + 1;
+        const size_t seen = a->first_pos + r + 1, n = seen < a->key1 ? seen : a->key1;
         float greatest = -INFINITY;
-        for (size_t j = 0; j < n; j++)
+        for (size_t j = a->key0; j < n; j++)
             greatest = fmaxf(greatest, score(a, q, j));
         double total = 0;
         for (size_t i = 0; i < a->head_dim; i++)
             out[i] = 0;
-        for (size_t j = 0; j < n; j++) {
-            const float *v = a->v_pages[j / a->page_tokens] + j % a->page_tokens * a->head_dim;
+        for (size_t j = a->key0; j < n; j++) {
+            const float *v = (const float *)a->v_pages[j / a->page_tokens] + j % a->page_tokens * a->head_dim;
             const float p = expf(score(a, q, j) - greatest);
             total += (double)p;
             for (size_t i = 0; i < a->head_dim; i++)
                 out[i] += p * v[i];
         }
-        for (size_t i = 0; i < a->head_dim; i++)
-            out[i] /= (float)total;
+        a->greatest[r] = greatest;
+        a->total[r] = (float)total;
     }
 }

@@ -6,7 +6,7 @@
 
 static float weight_at(const zb_mat *w, size_t r, size_t k)
 {
-    const size_t i = r * w->cols + k;
+    const size_t i = r * w->ld + k;
     if (w->dtype == ZB_F32)
         return ((const float *)w->data)[i];
     const uint16_t u = ((const uint16_t *)w->data)[i];

@@ -49,7 +49,7 @@ static void scale_row(float *x, size_t n, float by)
 
 static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
 {
-    float s[ATTN_ROWS * ATTN_KEYS], greatest[ATTN_ROWS], total[ATTN_ROWS];
+    float s[ATTN_ROWS * ATTN_KEYS], *greatest = a->greatest + row0, *total = a->total + row0;
     const float *q = a->q + row0 * a->ld_q;
     float *out = a->out + row0 * a->ld_out;
     for (size_t r = 0; r < rows; r++) {
@@ -57,8 +57,8 @@ static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
         total[r] = 0;
         memset(out + r * a->ld_out, 0, a->head_dim * sizeof(float));
     }
-    const size_t end = a->first_pos + row0 + rows; /* keys that the last row sees */
-    for (size_t page = 0, base = 0; base < end; page++, base += a->page_tokens) {
+    const size_t end = min_size(a->key1, a->first_pos + row0 + rows); /* keys that the last row sees */
+    for (size_t page = a->key0 / a->page_tokens, base = a->key0; base < end; page++, base += a->page_tokens) {
         const size_t in_page = min_size(a->page_tokens, end - base);
         for (size_t k0 = 0; k0 < in_page; k0 += ATTN_KEYS) {
             const size_t keys = min_size(ATTN_KEYS, in_page - k0), start = base + k0;
@@ -67,7 +67,7 @@ static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
             const size_t skip = start < seen ? 0 : start + 1 - seen;
             const size_t first = seen + skip - start;
             dot_block_f32(s + skip * ATTN_KEYS, ATTN_KEYS, q + skip * a->ld_q, a->ld_q, rows - skip,
-                          a->k_pages[page] + k0 * a->head_dim, a->head_dim, a->head_dim, keys, 0);
+                          (const float *)a->k_pages[page] + k0 * a->head_dim, a->head_dim, a->head_dim, keys, 0);
             for (size_t r = skip; r < rows; r++) {
                 const float factor = attention_weights(s + r * ATTN_KEYS, min_size(keys, first + r - skip), a->scale,
                                                        greatest + r, total + r);
@@ -75,11 +75,9 @@ static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
                     scale_row(out + r * a->ld_out, a->head_dim, factor);
             }
             outer_block(out + skip * a->ld_out, a->ld_out, rows - skip, a->head_dim, s + skip * ATTN_KEYS, ATTN_KEYS, 1,
-                        a->v_pages[page] + k0 * a->head_dim, a->head_dim, keys, first);
+                        (const float *)a->v_pages[page] + k0 * a->head_dim, a->head_dim, keys, first);
         }
     }
-    for (size_t r = 0; r < rows; r++)
-        scale_row(out + r * a->ld_out, a->head_dim, 1.0f / total[r]);
 }
 
 static void attention(const zb_attn_args *a)

@@ -156,13 +156,13 @@ static void matmul(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m,
 {
     if (row1 <= row0)
         return;
-    const unsigned char *p = (const unsigned char *)w->data + row0 * w->cols * zb_dtype_size(w->dtype);
+    const unsigned char *p = (const unsigned char *)w->data + row0 * w->ld * zb_dtype_size(w->dtype);
     if (w->dtype == ZB_F32)
-        dot_block_f32(y + row0, ld_y, x, ld_x, m, p, w->cols, w->cols, row1 - row0, accumulate);
+        dot_block_f32(y + row0, ld_y, x, ld_x, m, p, w->ld, w->cols, row1 - row0, accumulate);
     else if (w->dtype == ZB_F16)
-        dot_block_f16(y + row0, ld_y, x, ld_x, m, p, w->cols, w->cols, row1 - row0, accumulate);
+        dot_block_f16(y + row0, ld_y, x, ld_x, m, p, w->ld, w->cols, row1 - row0, accumulate);
     else
-        dot_block_bf16(y + row0, ld_y, x, ld_x, m, p, w->cols, w->cols, row1 - row0, accumulate);
+        dot_block_bf16(y + row0, ld_y, x, ld_x, m, p, w->ld, w->cols, row1 - row0, accumulate);
 }
 
 /* R rows by V vectors of the outer product; only the last vector may be partial, and only if V is 1. Row r of the tile
