@@ -76,4 +76,18 @@ static inline void *stored_block(const float *from, size_t n, zb_dtype t)
     return p;
 }
 
+/* Attention over one piece, divided by its total: the whole softmax if the piece holds every key. */
+static inline void attention_whole(const zb_kernels *k, const zb_attn_args *args)
+{
+    zb_attn_args a = *args;
+    a.greatest = block(a.n_rows * sizeof(float));
+    a.total = block(a.n_rows * sizeof(float));
+    k->attention(&a);
+    for (size_t r = 0; r < a.n_rows; r++)
+        for (size_t i = 0; i < a.head_dim; i++)
+            a.out[r * a.ld_out + i] *= 1.0f / a.total[r];
+    free(a.greatest);
+    free(a.total);
+}
+
 #endif

@@ -178,20 +178,31 @@ static void test_attention(void **state)
             const size_t d = dims[i], first = KEYS - ROWS;
             float *k = random_block((KEYS + PAGE) * d, 1, -1, 1), *v = random_block((KEYS + PAGE) * d, 2, -1, 1);
             float *q = random_block(ROWS * d, 3, -3, 3), *together = block(ROWS * d * 4), *other = block(ROWS * d * 4);
-            const float *kp[KEYS / PAGE + 1], *vp[KEYS / PAGE + 1];
+            const void *kp[KEYS / PAGE + 1], *vp[KEYS / PAGE + 1];
             for (size_t p = 0; p < KEYS / PAGE + 1; p++) {
                 kp[p] = k + p * PAGE * d;
                 vp[p] = v + p * PAGE * d;
             }
-            zb_attn_args a = {together, q, d, d, ROWS, first, kp, vp, PAGE, d, 0.4f};
-            sets[s]->attention(&a);
+            zb_attn_args a = {.out = together,
+                              .q = q,
+                              .ld_out = d,
+                              .ld_q = d,
+                              .n_rows = ROWS,
+                              .first_pos = first,
+                              .key1 = KEYS,
+                              .k_pages = kp,
+                              .v_pages = vp,
+                              .page_tokens = PAGE,
+                              .head_dim = d,
+                              .scale = 0.4f};
+            attention_whole(sets[s], &a);
             for (size_t g = 0; g < 5; g++)
                 for (size_t r = 0; r < ROWS; r += groups[g]) {
                     a.out = other + r * d;
                     a.q = q + r * d;
                     a.n_rows = r + groups[g] < ROWS ? groups[g] : ROWS - r;
                     a.first_pos = first + r;
-                    sets[s]->attention(&a);
+                    attention_whole(sets[s], &a);
                     if (memcmp(other + r * d, together + r * d, a.n_rows * d * 4) != 0)
                         fail_msg("%s: head %zu: rows from %zu in groups of %zu differ", sets[s]->name, d, r, groups[g]);
                 }

@@ -148,15 +148,25 @@ static void test_nan(void **state)
         enum { D = 20, KEYS = 30 };
         float *kk = random_block(KEYS * D, 3, -1, 1), *vv = random_block(KEYS * D, 4, -1, 1);
         float *q = random_block(KEYS * D, 5, -1, 1), *out = block(KEYS * D * 4);
-        const float *kp[] = {kk}, *vp[] = {vv};
-        const zb_attn_args a = {out, q, D, D, KEYS, 0, kp, vp, KEYS, D, 0.3f};
+        const void *kp[] = {kk}, *vp[] = {vv};
+        const zb_attn_args a = {.out = out,
+                                .q = q,
+                                .ld_out = D,
+                                .ld_q = D,
+                                .n_rows = KEYS,
+                                .key1 = KEYS,
+                                .k_pages = kp,
+                                .v_pages = vp,
+                                .page_tokens = KEYS,
+                                .head_dim = D,
+                                .scale = 0.3f};
         vv[17 * D] = NAN;
-        k->attention(&a);
+        attention_whole(k, &a);
         for (size_t r = 0; r < KEYS; r++)
             assert_int_equal(count_nan(out + r * D, D), r >= 17 ? 1 : 0);
         vv[17 * D] = 0;
         q[11 * D + 3] = NAN;
-        k->attention(&a);
+        attention_whole(k, &a);
         for (size_t r = 0; r < KEYS; r++)
             assert_int_equal(count_nan(out + r * D, D), r == 11 ? D : 0);
 
@@ -205,9 +215,20 @@ static void test_large_and_small(void **state)
             keys[i] = i == 123 ? 50.0f : -50.0f - (float)i; /* scores of 5000 against -5000 and less */
             values[i] = (float)i;
         }
-        const float *kp[] = {keys}, *vp[] = {values};
-        const zb_attn_args a = {&out, &q, 1, 1, 1, 199, kp, vp, 200, 1, 1};
-        k->attention(&a);
+        const void *kp[] = {keys}, *vp[] = {values};
+        const zb_attn_args a = {.out = &out,
+                                .q = &q,
+                                .ld_out = 1,
+                                .ld_q = 1,
+                                .n_rows = 1,
+                                .first_pos = 199,
+                                .key1 = 200,
+                                .k_pages = kp,
+                                .v_pages = vp,
+                                .page_tokens = 200,
+                                .head_dim = 1,
+                                .scale = 1};
+        attention_whole(k, &a);
         assert_true(out == 123);
     }
 }

@@ -191,13 +191,24 @@ static void attention_of(const zb_kernels *k)
                      keys = dim("attention", c, "k", 0);
         float *q = copy_of("attention", c, "q"), *kk = copy_of("attention", c, "k"), *v = copy_of("attention", c, "v");
         float *scale = copy_of("attention", c, "scale"), *y = block(rows * d * 4);
-        const float *kp[8], *vp[8];
+        const void *kp[8], *vp[8];
         for (size_t p = 0; p * PAGE < keys; p++) {
             kp[p] = kk + p * PAGE * d;
             vp[p] = v + p * PAGE * d;
         }
-        const zb_attn_args a = {y, q, d, d, rows, keys - rows, kp, vp, PAGE, d, *scale};
-        k->attention(&a);
+        const zb_attn_args a = {.out = y,
+                                .q = q,
+                                .ld_out = d,
+                                .ld_q = d,
+                                .n_rows = rows,
+                                .first_pos = keys - rows,
+                                .key1 = keys,
+                                .k_pages = kp,
+                                .v_pages = vp,
+                                .page_tokens = PAGE,
+                                .head_dim = d,
+                                .scale = *scale};
+        attention_whole(k, &a);
         check_array(k, y, "attention", c, "y");
         float *const all[] = {q, kk, v, scale, y};
         for (int e = 0; e < 5; e++)
