@@ -5,6 +5,8 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
+#define LEAF_7_1_EAX_AVX512_BF16 (1u << 5) /* older headers do not name it */
+
 static unsigned long long xcr0(void)
 {
     unsigned lo, hi;
@@ -24,8 +26,11 @@ unsigned zb_cpu_features(void)
     if (b & bit_AVX2)
         found |= ZB_CPU_AVX2;
     const unsigned wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
-    if (found && (b & wanted) == wanted && (saved & 0xE6) == 0xE6)
-        found |= ZB_CPU_AVX512;
+    if (!found || (b & wanted) != wanted || (saved & 0xE6) != 0xE6)
+        return found;
+    found |= ZB_CPU_AVX512;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & LEAF_7_1_EAX_AVX512_BF16))
+        found |= ZB_CPU_AVX512_BF16;
     return found;
 }
 #elif defined(__aarch64__) && defined(__linux__)

@@ -6,9 +6,10 @@
 
 /* Bits of zb_cpu_features(). A bit is set only if the operating system saves the registers too. */
 enum {
-    ZB_CPU_AVX2 = 1,   /* AVX2, FMA, F16C                                  */
-    ZB_CPU_AVX512 = 2, /* AVX-512 F, BW, VL, DQ on top of ZB_CPU_AVX2      */
-    ZB_CPU_NEON = 4    /* AArch64 Advanced SIMD                            */
+    ZB_CPU_AVX2 = 1,       /* AVX2, FMA, F16C                                  */
+    ZB_CPU_AVX512 = 2,     /* AVX-512 F, BW, VL, DQ on top of ZB_CPU_AVX2      */
+    ZB_CPU_NEON = 4,       /* AArch64 Advanced SIMD                            */
+    ZB_CPU_AVX512_BF16 = 8 /* AVX-512 BF16 on top of ZB_CPU_AVX512             */
 };
 
 unsigned zb_cpu_features(void);

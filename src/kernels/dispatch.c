@@ -1,5 +1,6 @@
-/* dispatch.c — chooses the kernel set once: the best this CPU runs, capped by ZAMBA_CPU. Owns the ref table; each
- * faster table stands at the end of its own file, because only code behind a CPU check may touch that file. */
+/* dispatch.c — composes the kernel sets, each laid over the one it builds on, and chooses once: the best this CPU runs,
+ * capped by ZAMBA_CPU. Owns the ref table; each faster table stands at the end of its own file, because only code
+ * behind a CPU check may run anything of that file. */
 #include "kernels/kernels.h"
 
 #include <pthread.h>
@@ -14,6 +15,8 @@
 static const zb_kernels kernels_ref = {
     .name = "ref",
     .matmul = zb_matmul_ref,
+    .matmul_bf16 = zb_matmul_bf16_ref,
+    .to_bf16 = zb_to_bf16_ref,
     .rmsnorm = zb_rmsnorm_ref,
     .rmsnorm_gated = zb_rmsnorm_gated_ref,
     .conv1d_silu = zb_conv1d_silu_ref,
@@ -26,54 +29,123 @@ static const zb_kernels kernels_ref = {
     .glu = zb_glu_ref,
     .add = zb_add_ref,
     .read_sum = zb_read_sum_ref,
+    .peak = zb_peak_ref,
 };
 
-#define N_SETS 5
+/* Every function of the table. */
+#define ENTRIES(X)                                                                                                     \
+    X(matmul)                                                                                                          \
+    X(matmul_bf16)                                                                                                     \
+    X(to_bf16)                                                                                                         \
+    X(rmsnorm)                                                                                                         \
+    X(rmsnorm_gated)                                                                                                   \
+    X(conv1d_silu)                                                                                                     \
+    X(dt_softplus)                                                                                                     \
+    X(ssm_step)                                                                                                        \
+    X(ssd_chunk)                                                                                                       \
+    X(mamba1_scan)                                                                                                     \
+    X(rope)                                                                                                            \
+    X(attention)                                                                                                       \
+    X(attention_join)                                                                                                  \
+    X(kv_store)                                                                                                        \
+    X(scale)                                                                                                           \
+    X(glu)                                                                                                             \
+    X(add)                                                                                                             \
+    X(read_sum)                                                                                                        \
+    X(peak)
 
-/* Rising speed; `built` tells whether this library has the set at all, `needs` what the CPU must have. */
+#define ONE(entry) +1
+_Static_assert(sizeof(zb_kernels) == (2 + (0 ENTRIES(ONE))) * sizeof(void (*)(void)), "an entry is not in the list");
+#undef ONE
+
+/* What `over` has replaces what `k` has. */
+static void lay_over(zb_kernels *k, const zb_kernels *over)
+{
+#define TAKE(entry)                                                                                                    \
+    if (over->entry)                                                                                                   \
+        k->entry = over->entry;
+    ENTRIES(TAKE)
+#undef TAKE
+    k->name = over->name;
+    k->fast_bf16 |= over->fast_bf16;
+}
+
+enum { REF, GENERIC, NEON, AVX2, AVX512, AVX512BF16, N_SETS };
+
+/* Rising speed; `own` is what the set has of its own (NULL: this build lacks it), laid over the set `over`; `needs`
+ * what the CPU must have. */
 static const struct {
     const char *name;
-    const zb_kernels *set;
+    const zb_kernels *own;
     unsigned needs;
+    int over;
 } sets[N_SETS] = {
-    {"ref", &kernels_ref, 0},
+    [REF] = {"ref", &kernels_ref, 0, REF},
 #ifdef ZB_HAVE_GENERIC
-    {"generic", &zb_kernels_generic, 0},
+    [GENERIC] = {"generic", &zb_kernels_generic, 0, REF},
 #else
-    {"generic", NULL, 0},
+    [GENERIC] = {"generic", NULL, 0, REF},
 #endif
 #ifdef ZB_HAVE_NEON
-    {"neon", &zb_kernels_neon, ZB_CPU_NEON},
+    [NEON] = {"neon", &zb_kernels_neon, ZB_CPU_NEON, REF},
 #else
-    {"neon", NULL, ZB_CPU_NEON},
+    [NEON] = {"neon", NULL, ZB_CPU_NEON, REF},
 #endif
 #ifdef ZB_HAVE_AVX2
-    {"avx2", &zb_kernels_avx2, ZB_CPU_AVX2},
+    [AVX2] = {"avx2", &zb_kernels_avx2, ZB_CPU_AVX2, REF},
 #else
-    {"avx2", NULL, ZB_CPU_AVX2},
+    [AVX2] = {"avx2", NULL, ZB_CPU_AVX2, REF},
 #endif
 #ifdef ZB_HAVE_AVX512
-    {"avx512", &zb_kernels_avx512, ZB_CPU_AVX512},
+    [AVX512] = {"avx512", &zb_kernels_avx512, ZB_CPU_AVX512, REF},
 #else
-    {"avx512", NULL, ZB_CPU_AVX512},
+    [AVX512] = {"avx512", NULL, ZB_CPU_AVX512, REF},
+#endif
+#if defined(ZB_HAVE_AVX512) && defined(ZB_HAVE_AVX512BF16)
+    [AVX512BF16] = {"avx512bf16", &zb_kernels_avx512bf16, ZB_CPU_AVX512_BF16, AVX512},
+#else
+    [AVX512BF16] = {"avx512bf16", NULL, ZB_CPU_AVX512_BF16, AVX512},
 #endif
 };
 
+/* The sets whole. Only addresses are copied: code of a set runs only where the CPU has what it needs. */
+static zb_kernels whole[N_SETS];
+static pthread_once_t once_composed = PTHREAD_ONCE_INIT;
+
+static void compose(void)
+{
+    for (size_t i = 0; i < N_SETS; i++) {
+        whole[i] = whole[sets[i].over];
+        if (sets[i].own)
+            lay_over(&whole[i], sets[i].own);
+    }
+}
+
+/* What set i needs, the sets below it included. */
 static int usable(size_t i, unsigned cpu)
 {
-    return sets[i].set && (cpu & sets[i].needs) == sets[i].needs;
+    for (;; i = (size_t)sets[i].over) {
+        if (!sets[i].own || (cpu & sets[i].needs) != sets[i].needs)
+            return 0;
+        if (i == REF)
+            return 1;
+    }
 }
 
 const zb_kernels *zb_kernels_choose(const char *cap, unsigned cpu)
 {
+    pthread_once(&once_composed, compose);
     size_t last = N_SETS - 1;
     if (cap && *cap) {
         size_t named = 0;
         while (named < N_SETS && strcmp(sets[named].name, cap) != 0)
             named++;
         if (named == N_SETS)
-            zb_log(ZAMBA_LOG_WARN,
-                   "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, neon); the best one is used", cap);
+            zb_log(
+                ZAMBA_LOG_WARN,
+                "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512bf16, neon); the best one is "
+                "used",
+                cap);
         else
             last = named;
     }
@@ -82,7 +154,7 @@ const zb_kernels *zb_kernels_choose(const char *cap, unsigned cpu)
         i--;
     if (cap && *cap && strcmp(sets[last].name, cap) == 0 && i != last)
         zb_log(ZAMBA_LOG_WARN, "ZAMBA_CPU=%s: this CPU or this build lacks it; \"%s\" is used", cap, sets[i].name);
-    return sets[i].set;
+    return &whole[i];
 }
 
 static const zb_kernels *chosen;
@@ -103,9 +175,10 @@ size_t zb_kernels_all(const zb_kernels **out, size_t n)
 {
     const unsigned cpu = zb_cpu_features();
     size_t found = 0;
+    pthread_once(&once_composed, compose);
     for (size_t i = 0; i < N_SETS; i++)
         if (usable(i, cpu) && found < n)
-            out[found++] = sets[i].set;
+            out[found++] = &whole[i];
     return found;
 }
 

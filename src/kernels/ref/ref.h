@@ -7,6 +7,9 @@
 
 void zb_matmul_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                    size_t row1, int accumulate);
+void zb_matmul_bf16_ref(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
+                        size_t row1, int accumulate);
+void zb_to_bf16_ref(uint16_t *y, const float *x, size_t n);
 void zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps);
 void zb_rmsnorm_gated_ref(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps);
 void zb_conv1d_silu_ref(float *out, size_t ld_out, const float *x, size_t ld_x, size_t x_stride, size_t n, float *state,
@@ -25,5 +28,6 @@ void zb_attention_ref(const zb_attn_args *a);
 void zb_glu_ref(float *out, const float *gate, const float *up, size_t n, zb_act act);
 void zb_add_ref(float *y, const float *x, size_t n);
 uint64_t zb_read_sum_ref(const void *p, size_t n);
+double zb_peak_ref(zb_dtype t, size_t rounds, float *sink);
 
 #endif

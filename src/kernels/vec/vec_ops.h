@@ -76,7 +76,15 @@ INLINE vf v_load_strided(const float *p, size_t stride, size_t n)
     return v_load(lanes);
 }
 
-/* One vector of stored weights as f32. */
+/* Rounded to the nearest bf16, ties to even; NaN stays NaN: zb_f32_bf16 in lanes. */
+INLINE vh v_to_bf16(vf a)
+{
+    const vu u = (vu)a, rounded = u + 0x7FFFu + (u >> 16 & 1u);
+    const vu nan = (vu)((vi)(u & 0x7FFFFFFFu) > 0x7F800000);
+    return __builtin_convertvector(((nan & (u | 0x400000u)) | (~nan & rounded)) >> 16, vh);
+}
+
+/* One vector of stored numbers as f32. */
 INLINE vf v_load_weight(const unsigned char *p, zb_dtype t)
 {
     return t == ZB_F32 ? v_load((const float *)(const void *)p) : t == ZB_BF16 ? v_from_bf16(p) : v_from_f16(p);

@@ -15,10 +15,12 @@
 
 #define WEIGHT_BLOCK ((size_t)192 << 10) /* bytes of weights kept in the second-level cache */
 
-INLINE void dot_tile(float *y, size_t ld_y, const float *x, size_t ld_x, const unsigned char *w, size_t ld_w, size_t n,
-                     int accumulate, const int T, const int R, const zb_dtype dt)
+#define ELEMENT(t) ((size_t)((t) == ZB_F32 ? 4 : 2))
+
+/* x and w point at bytes: elements of the types xt and wt, rows ld_x and ld_w elements apart. */
+INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x, const unsigned char *w, size_t ld_w,
+                     size_t n, int accumulate, const int T, const int R, const zb_dtype xt, const zb_dtype wt)
 {
-    const size_t e = dt == ZB_F32 ? 4 : 2;
     vf acc[DOT_T][DOT_R][NACC];
     UNROLL
     for (int t = 0; t < T; t++)
@@ -35,10 +37,10 @@ INLINE void dot_tile(float *y, size_t ld_y, const float *x, size_t ld_x, const u
         vf wv[DOT_R];
         UNROLL
         for (int r = 0; r < R; r++)
-            wv[r] = v_load_weight(w + ((size_t)r * ld_w + k + (size_t)a * VW) * e, dt);
+            wv[r] = v_load_weight(w + ((size_t)r * ld_w + k + (size_t)a * VW) * ELEMENT(wt), wt);
         UNROLL
         for (int t = 0; t < T; t++) {
-            const vf xv = v_load(x + (size_t)t * ld_x + k + (size_t)a * VW);
+            const vf xv = v_load_weight(x + ((size_t)t * ld_x + k + (size_t)a * VW) * ELEMENT(xt), xt);
             UNROLL
             for (int r = 0; r < R; r++)
                 acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
@@ -52,12 +54,13 @@ INLINE void dot_tile(float *y, size_t ld_y, const float *x, size_t ld_x, const u
         vf wv[DOT_R];
         UNROLL
         for (int r = 0; r < R; r++) {
-            const unsigned char *p = w + ((size_t)r * ld_w + k) * e;
-            wv[r] = left == VW ? v_load_weight(p, dt) : v_load_weight_n(p, dt, left);
+            const unsigned char *p = w + ((size_t)r * ld_w + k) * ELEMENT(wt);
+            wv[r] = left == VW ? v_load_weight(p, wt) : v_load_weight_n(p, wt, left);
         }
         UNROLL
         for (int t = 0; t < T; t++) {
-            const vf xv = v_load_upto(x + (size_t)t * ld_x + k, left);
+            const unsigned char *p = x + ((size_t)t * ld_x + k) * ELEMENT(xt);
+            const vf xv = left == VW ? v_load_weight(p, xt) : v_load_weight_n(p, xt, left);
             UNROLL
             for (int r = 0; r < R; r++)
                 acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
@@ -78,26 +81,28 @@ INLINE void dot_tile(float *y, size_t ld_y, const float *x, size_t ld_x, const u
 }
 
 /* One tile of x rows against n_r weight rows. */
-INLINE void dot_rows(float *y, size_t ld_y, const float *x, size_t ld_x, const unsigned char *w, size_t ld_w, size_t n,
-                     size_t n_r, int accumulate, const int T, const int R, const zb_dtype dt)
+INLINE void dot_rows(float *y, size_t ld_y, const unsigned char *x, size_t ld_x, const unsigned char *w, size_t ld_w,
+                     size_t n, size_t n_r, int accumulate, const int T, const int R, const zb_dtype xt,
+                     const zb_dtype wt)
 {
-    const size_t row_bytes = ld_w * (dt == ZB_F32 ? 4 : 2);
+    const size_t row_bytes = ld_w * ELEMENT(wt);
     size_t r = 0;
     for (; r + (size_t)R <= n_r; r += (size_t)R)
-        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, R, dt);
+        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, R, xt, wt);
     for (; R > 1 && r < n_r; r++)
-        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, 1, dt);
+        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, 1, xt, wt);
 }
 
-INLINE void dot_block_of(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const unsigned char *w,
-                         size_t ld_w, size_t n, size_t n_r, int accumulate, const zb_dtype dt)
+INLINE void dot_block_of(float *y, size_t ld_y, const void *x_rows, size_t ld_x, size_t m, const void *w_rows,
+                         size_t ld_w, size_t n, size_t n_r, int accumulate, const zb_dtype xt, const zb_dtype wt)
 {
-    const size_t row_bytes = ld_w * (dt == ZB_F32 ? 4 : 2);
+    const unsigned char *x = x_rows, *w = w_rows;
+    const size_t row_bytes = ld_w * ELEMENT(wt);
     if (m <= 2) { /* waits for memory: one row at a time */
         if (m == 1)
-            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, dt);
+            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, xt, wt);
         else if (m == 2)
-            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 2, 1, dt);
+            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 2, 1, xt, wt);
         return;
     }
     size_t block = WEIGHT_BLOCK / (row_bytes + 1) / DOT_R * DOT_R;
@@ -107,25 +112,26 @@ INLINE void dot_block_of(float *y, size_t ld_y, const float *x, size_t ld_x, siz
         const unsigned char *wr = w + r * row_bytes;
         size_t i = 0;
         for (; i + DOT_T <= m; i += DOT_T)
-            dot_rows(y + i * ld_y + r, ld_y, x + i * ld_x, ld_x, wr, ld_w, n, rows, accumulate, DOT_T, DOT_R, dt);
+            dot_rows(y + i * ld_y + r, ld_y, x + i * ld_x * ELEMENT(xt), ld_x, wr, ld_w, n, rows, accumulate, DOT_T,
+                     DOT_R, xt, wt);
         float *yi = y + i * ld_y + r;
-        const float *xi = x + i * ld_x;
+        const unsigned char *xi = x + i * ld_x * ELEMENT(xt);
 #if DOT_T > 4
 #error "dot_block_of has no tails for more than four rows"
 #endif
         switch (m - i) {
 #if DOT_T > 3
         case 3:
-            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 3, DOT_R, dt);
+            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 3, DOT_R, xt, wt);
             break;
 #endif
 #if DOT_T > 2
         case 2:
-            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 2, DOT_R, dt);
+            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 2, DOT_R, xt, wt);
             break;
 #endif
         case 1:
-            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 1, DOT_R, dt);
+            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 1, DOT_R, xt, wt);
             break;
         default:
             break;
@@ -136,19 +142,19 @@ INLINE void dot_block_of(float *y, size_t ld_y, const float *x, size_t ld_x, siz
 static void dot_block_f32(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const void *w, size_t ld_w,
                           size_t n, size_t n_r, int accumulate)
 {
-    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F32);
+    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F32, ZB_F32);
 }
 
 static void dot_block_f16(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const void *w, size_t ld_w,
                           size_t n, size_t n_r, int accumulate)
 {
-    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F16);
+    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F32, ZB_F16);
 }
 
 static void dot_block_bf16(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const void *w, size_t ld_w,
                            size_t n, size_t n_r, int accumulate)
 {
-    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_BF16);
+    dot_block_of(y, ld_y, x, ld_x, m, w, ld_w, n, n_r, accumulate, ZB_F32, ZB_BF16);
 }
 
 static void matmul(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
@@ -163,6 +169,46 @@ static void matmul(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m,
         dot_block_f16(y + row0, ld_y, x, ld_x, m, p, w->ld, w->cols, row1 - row0, accumulate);
     else
         dot_block_bf16(y + row0, ld_y, x, ld_x, m, p, w->ld, w->cols, row1 - row0, accumulate);
+}
+
+/* Both operands widened in registers: the sums of matmul on x widened beforehand, bit for bit. */
+static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
+                        size_t row1, int accumulate)
+{
+    if (row1 > row0)
+        dot_block_of(y + row0, ld_y, x, ld_x, m, (const uint16_t *)w->data + row0 * w->ld, w->ld, w->cols, row1 - row0,
+                     accumulate, ZB_BF16, ZB_BF16);
+}
+
+static void to_bf16(uint16_t *y, const float *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + VW <= n; i += VW) {
+        const vh h = v_to_bf16(v_load(x + i));
+        memcpy(y + i, &h, sizeof h);
+    }
+    for (; i < n; i++)
+        y[i] = zb_f32_bf16(x[i]);
+}
+
+/* Twelve chains hide the latency of a multiply-add on any CPU and fit sixteen registers. Products of bf16 are products
+ * of f32 here, once they are widened. */
+static double peak(zb_dtype t, size_t rounds, float *out)
+{
+    enum { CHAINS = 12 };
+    vf acc[CHAINS];
+    const vf b = v_set1(0.5f + 0.25f * *out), c = v_set1(1.0f - *out); /* unknown to the compiler */
+    (void)t;
+    for (int i = 0; i < CHAINS; i++)
+        acc[i] = v_set1((float)i);
+    for (size_t r = 0; r < rounds; r++)
+        UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        acc[i] = v_fma(acc[i], b, c);
+    for (int i = 1; i < CHAINS; i++)
+        acc[0] += acc[i];
+    *out = v_hsum(acc[0]);
+    return 2.0 * CHAINS * VW * (double)rounds;
 }
 
 /* R rows by V vectors of the outer product; only the last vector may be partial, and only if V is 1. Row r of the tile

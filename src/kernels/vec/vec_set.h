@@ -15,6 +15,8 @@
 const zb_kernels VEC_SET = {
     .name = VEC_NAME,
     .matmul = matmul,
+    .matmul_bf16 = matmul_bf16,
+    .to_bf16 = to_bf16,
     .rmsnorm = rmsnorm,
     .rmsnorm_gated = rmsnorm_gated,
     .conv1d_silu = conv1d_silu,
@@ -27,6 +29,7 @@ const zb_kernels VEC_SET = {
     .glu = glu,
     .add = add,
     .read_sum = read_sum,
+    .peak = peak,
 };
 
 #endif

@@ -11,6 +11,7 @@
 typedef float vf __attribute__((vector_size(VW * 4)));
 typedef int32_t vi __attribute__((vector_size(VW * 4)));
 typedef uint32_t vu __attribute__((vector_size(VW * 4)));
+typedef uint16_t vh __attribute__((vector_size(VW * 2)));
 typedef uint64_t vq __attribute__((vector_size(VW * 4)));
 typedef float vf_memory __attribute__((vector_size(VW * 4), aligned(1), may_alias));
 typedef uint64_t vq_memory __attribute__((vector_size(VW * 4), aligned(1), may_alias));
