@@ -7,7 +7,7 @@
 /* "-m --model ..." of one command. */
 static void words_of(unsigned commands)
 {
-    size_t n;
+    char name[40];
     bool first = true;
     for (size_t i = 0; i < cli_n_options; i++) {
         const cli_option *o = &cli_options[i];
@@ -15,12 +15,8 @@ static void words_of(unsigned commands)
             continue;
         if (o->letter)
             out_format("%s-%c", first ? "" : " ", o->letter);
-        for (size_t k = 0;; k++) {
-            const char *name = cli_option_name(o, k, &n);
-            if (n == 0)
-                break;
-            out_format("%s--%.*s", first && !o->letter && k == 0 ? "" : " ", (int)n, name);
-        }
+        for (size_t k = 0; cli_option_spelling(o, k, name); k++)
+            out_format("%s%s", first && !o->letter && k == 0 ? "" : " ", name);
         first = false;
     }
 }
@@ -40,7 +36,7 @@ static bool takes_path(const cli_option *o)
 
 static void bash(void)
 {
-    size_t n;
+    char name[40];
     out_text("# bash completion of zamba, printed by `zamba completion bash`\n"
              "_zamba() {\n"
              "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]}\n"
@@ -61,12 +57,8 @@ static void bash(void)
             if (!(cli_commands[c].bit & o->commands) || cli_commands[c].bit == CLI_HELP)
                 continue;
             out_text("    ");
-            for (size_t k = 0;; k++) {
-                const char *name = cli_option_name(o, k, &n);
-                if (n == 0)
-                    break;
-                out_format("%s'%s --%.*s'", k ? " | " : "", cli_commands[c].name, (int)n, name);
-            }
+            for (size_t k = 0; cli_option_spelling(o, k, name); k++)
+                out_format("%s'%s %s'", k ? " | " : "", cli_commands[c].name, name);
             if (o->letter)
                 out_format(" | '%s -%c'", cli_commands[c].name, o->letter);
             out_text(") ");
@@ -116,14 +108,12 @@ static void quoted(const char *s, const char *escape)
 
 static void zsh_option(const cli_option *o)
 {
-    size_t n;
-    for (size_t k = o->letter ? 0 : 1;; k++) {
-        const char *name = k ? cli_option_name(o, k - 1, &n) : (n = 1, &o->letter);
-        if (n == 0)
-            break;
-        out_format("                '%s%s%.*s%s[", o->kind == CLI_LIST ? "*" : "", k ? "--" : "-", (int)n, name,
+    char name[40] = {'-', o->letter, 0};
+    for (size_t k = o->letter ? 0 : 1; k == 0 || cli_option_spelling(o, k - 1, name); k++) {
+        out_format("                '%s%s%s[", o->kind == CLI_LIST ? "*" : "", name,
                    o->kind == CLI_FLAG ? ""
-                   : k                 ? "="
+                   : name[1] == '-'    ? "="
+                   : name[2]           ? ""
                                        : "+");
         quoted(o->help, "[]:\\");
         out_text("]");
@@ -207,7 +197,7 @@ static void fish(void)
             const char *name = cli_option_name(o, k, &n);
             if (n == 0)
                 break;
-            out_format(" -l %.*s", (int)n, name);
+            out_format(*name == '-' ? " -o %.*s" : " -l %.*s", (int)n - (*name == '-'), name + (*name == '-'));
         }
         if (o->kind == CLI_CHOICE) {
             out_text(" -x -a '");

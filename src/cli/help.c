@@ -79,18 +79,16 @@ static int option_names(const term *t, const cli_option *o, bool write)
 
 static void option_help(const term *t, const cli_option *o, int column, int width)
 {
-    char text[600], number[32];
-    size_t n, used;
+    char text[600], number[32], name[40];
+    size_t used;
     used = (size_t)snprintf(text, sizeof text, "%s", o->help);
     if (o->kind == CLI_CHOICE)
         used += (size_t)snprintf(text + used, sizeof text - used, " [%s]", o->value);
     const char *fallback = cli_option_default(o, number, sizeof number);
     if (*fallback)
         used += (size_t)snprintf(text + used, sizeof text - used, " (default: %s)", fallback);
-    for (size_t i = 1; cli_option_name(o, i, &n), n > 0; i++) {
-        const char *name = cli_option_name(o, i, &n);
-        used += (size_t)snprintf(text + used, sizeof text - used, " (also --%.*s)", (int)n, name);
-    }
+    for (size_t i = 1; cli_option_spelling(o, i, name); i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, " (also %s)", name);
     out_format("%*s", LEFT, "");
     const int columns = LEFT + option_names(t, o, true);
     if (columns + 2 > column)

@@ -164,6 +164,12 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
     options.n_threads = (int32_t)args->threads;
     options.dt_floor = (zamba_dt_floor)args->dt_floor;
     options.n_batch = (int32_t)args->batch_size;
+    /* debug's numbers are compared with those of programs that compute in f32 */
+    options.compute = args->compute != CLI_UNSET        ? (zamba_compute)args->compute
+                      : args->command->bit == CLI_DEBUG ? ZAMBA_COMPUTE_F32
+                                                        : ZAMBA_COMPUTE_AUTO;
+    options.kv_k = (zamba_kv_type)args->cache_type_k;
+    options.kv_v = (zamba_kv_type)args->cache_type_v;
     const double start = cli_now();
     if (zamba_model_open(model, path, &options, &err) != ZAMBA_OK)
         return cli_fail(&err);
@@ -179,7 +185,8 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
     cli_note("%s: %s (config: %s), %s parameters, %s of %s, loaded in %.3f s", path, info.family, info.dialect,
              cli_count((double)info.n_params, params), cli_bytes((double)info.weight_bytes, bytes), info.dtype,
              seconds);
-    cli_note("%d threads, %s kernels", info.n_threads, info.kernels);
+    cli_note("%d threads, %s kernels, products in %s, keys in %s, values in %s", info.n_threads, info.kernels,
+             info.compute, info.kv_k, info.kv_v);
     return 0;
 }
 

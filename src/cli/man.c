@@ -39,17 +39,13 @@ static void line(const char *s)
 
 static void option(const cli_option *o)
 {
-    char number[32];
-    size_t n;
+    char number[32], name[40];
     out_text(".TP\n");
     if (o->letter)
         out_format("\\fB\\-%c\\fR, ", o->letter);
-    for (size_t i = 0;; i++) {
-        const char *name = cli_option_name(o, i, &n);
-        if (n == 0)
-            break;
-        out_text(i ? ", \\fB\\-\\-" : "\\fB\\-\\-");
-        text(name, n);
+    for (size_t i = 0; cli_option_spelling(o, i, name); i++) {
+        out_text(i ? ", \\fB" : "\\fB");
+        text(name, strlen(name));
         out_text("\\fR");
     }
     if (o->value) {

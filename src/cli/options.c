@@ -30,10 +30,23 @@ const cli_option cli_options[] = {
      "Checkpoint folder, or the name of a folder in models/. The same as the word MODEL."},
     {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT, G_MODEL, AT(ctx_size), 0, 1e9,
      "from the model", "Most tokens the context may hold; 0: what the model says."},
-    {"threads", 't', CLI_INT, "N", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(threads), 0, 1024, "all cores",
+    {"threads", 't', CLI_INT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT, G_MODEL, AT(threads), 0, 1024, "all cores",
      "Threads to compute with. The results do not depend on it."},
-    {"batch-size", 'b', CLI_INT, "N", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(batch_size), 0, 65536, "256",
+    {"threads", 't', CLI_TEXT, "LIST", CLI_BENCH, G_MODEL, AT(bench_threads), 0, 0, "all cores",
+     "Threads to compute with, such as 1,2: everything is measured with each."},
+    {"batch-size", 'b', CLI_INT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT, G_MODEL, AT(batch_size), 0, 65536,
+     "256", "Most tokens computed together."},
+    {"batch-size", 0, CLI_INT, "N", CLI_BENCH, G_MODEL, AT(batch_size), 0, 65536, "256",
      "Most tokens computed together."},
+    {"compute", 0, CLI_CHOICE, "auto|f32|bf16", CLI_FORWARD & ~CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "auto",
+     "What products compute in. bf16 rounds activations before they meet bf16 weights (sums stay f32); auto: bf16 "
+     "where it is faster."},
+    {"compute", 0, CLI_CHOICE, "auto|f32|bf16", CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "f32",
+     "What products compute in. auto: what the other commands do."},
+    {"cache-type-k -ctk", 0, CLI_CHOICE, "auto|f32|f16|bf16|q8_0", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cache_type_k),
+     0, 0, "auto", "How keys are kept. auto: f16, or f32 where products compute in f32."},
+    {"cache-type-v -ctv", 0, CLI_CHOICE, "auto|f32|f16|bf16|q8_0", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cache_type_v),
+     0, 0, "auto", "How values are kept."},
     {"dt-floor", 0, CLI_CHOICE, "auto|none|config", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(dt_floor), 0, 0, "auto",
      "Lower limit of dt in Mamba-2 layers. auto: the config's time_step_limit where it has one, else none; config: "
      "time_step_min, as transformers' whole-sequence pass does."},
@@ -113,11 +126,17 @@ const cli_option cli_options[] = {
      "Tokens from one window's start to the next. What a window shares with the one before is read, not scored again."},
     {"limit", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(limit), 2, 1e12, "all", "Use only the first N tokens."},
 
-    {"n-prompt", 'p', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_prompt), 0, 0, "128",
-     "Prompt lengths to measure, such as 128,512; 0: none."},
+    {"n-prompt", 'p', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_prompt), 0, 0, "128,512",
+     "Prompt lengths to measure; 0: none."},
     {"n-gen", 'n', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_gen), 0, 0, "32",
      "Numbers of tokens to write one by one; 0: none."},
+    {"depth n-depth", 'd', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_depth), 0, 0, "0",
+     "Tokens that are in the context already when measuring begins, such as 0,4096,16384."},
+    {"batch", 'b', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_batch), 0, 0, "1",
+     "How many sequences write at the same time, such as 1,8; tokens per second are those of all together."},
     {"repetitions", 'r', CLI_INT, "N", CLI_BENCH, G_MEASURE, AT(repetitions), 1, 1000, NULL, "Repeat every test."},
+    {"no-profile", 0, CLI_FLAG, NULL, CLI_BENCH, G_MEASURE, AT(no_profile), 0, 0, "",
+     "Leave out the last pass of every test, which measures the operations one by one."},
 
     {"output", 'o', CLI_CHOICE, "md|csv|json", CLI_BENCH, G_OUTPUT, AT(bench_format), 0, 0, "md",
      "Format of the report."},
@@ -159,6 +178,7 @@ void cli_args_init(cli_args *args)
         .repeat_penalty = cli_widen(s.repeat_penalty),
         .presence_penalty = cli_widen(s.presence_penalty),
         .frequency_penalty = cli_widen(s.frequency_penalty),
+        .compute = CLI_UNSET,
         .window = 256,
         .repetitions = 3,
     };
@@ -182,6 +202,14 @@ const char *cli_option_name(const cli_option *o, size_t i, size_t *n)
     return p;
 }
 
+bool cli_option_spelling(const cli_option *o, size_t i, char buffer[40])
+{
+    size_t n;
+    const char *name = cli_option_name(o, i, &n);
+    snprintf(buffer, 40, "%s%.*s", *name == '-' ? "" : "--", (int)n, name);
+    return n > 0;
+}
+
 const cli_option *cli_find(unsigned commands, const char *name, size_t n_name, char letter)
 {
     for (size_t i = 0; i < cli_n_options; i++) {
@@ -195,6 +223,10 @@ const cli_option *cli_find(unsigned commands, const char *name, size_t n_name, c
             const char *have = cli_option_name(o, k, &n);
             if (n == 0)
                 break;
+            if (*have == '-' && *name != '-') { /* --ctk will do as well */
+                have++;
+                n--;
+            }
             if (n == n_name && memcmp(have, name, n) == 0)
                 return o;
         }
@@ -270,7 +302,8 @@ static int unknown_option(const cli_args *args, const char *name, size_t n)
             const char *have = cli_option_name(&cli_options[i], k, &len);
             if (len == 0)
                 break;
-            snprintf(texts[n_names], sizeof texts[0], "%.*s", (int)len, have);
+            const size_t dash = *have == '-';
+            snprintf(texts[n_names], sizeof texts[0], "%.*s", (int)(len - dash), have + dash);
             names[n_names] = texts[n_names];
             n_names++;
         }
@@ -410,6 +443,7 @@ int cli_parse(cli_args *args, int argc, char **argv, int first)
     const unsigned bit = args->command ? args->command->bit : (unsigned)CLI_HELP;
     bool options = true;
     for (int i = first; i < argc; i++) {
+        const cli_option *single;
         char *word = argv[i];
         int code = 0;
         if (!options || word[0] != '-' || !word[1]) {
@@ -427,6 +461,11 @@ int cli_parse(cli_args *args, int argc, char **argv, int first)
             if (!o)
                 return unknown_option(args, word + 2, n);
             code = take(args, o, shown, word[2 + n] ? word + 3 + n : NULL, argc, argv, &i);
+        } else if (word[2] && (single = cli_find(bit, word, strcspn(word, "="), 0)) != NULL) { /* -ctk */
+            const size_t n = strcspn(word, "=");
+            char shown[40];
+            snprintf(shown, sizeof shown, "%.*s", (int)n, word);
+            code = take(args, single, shown, word[n] ? word + n + 1 : NULL, argc, argv, &i);
         } else if (word[2] && cli_find(bit, word + 1, strcspn(word + 1, "="), 0)) {
             cli_error("unknown option %s; did you mean -%s?", word, word);
             return cli_hint(args->command);

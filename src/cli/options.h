@@ -41,6 +41,7 @@ typedef struct cli_args {
 
     const char *model;
     int64_t ctx_size, threads, batch_size, dt_floor; /* dt_floor: a zamba_dt_floor */
+    int64_t compute, cache_type_k, cache_type_v;     /* a zamba_compute or CLI_UNSET; zamba_kv_types */
 
     const char *prompt, *file, *prompt_ids, *system;
     bool echo, raw, chat, no_bos, no_parse_special, special, keep_space, documents;
@@ -56,8 +57,9 @@ typedef struct cli_args {
     bool ids_u16, json, jsonl, pieces, tensors, compare;
     int64_t window, stride, limit;
 
-    const char *bench_prompt, *bench_gen;
+    const char *bench_prompt, *bench_gen, *bench_depth, *bench_batch, *bench_threads;
     int64_t bench_format, repetitions;
+    bool no_profile;
 
     int64_t progress, color;
     bool verbose, help, version;
@@ -66,7 +68,8 @@ typedef struct cli_args {
 typedef enum cli_kind { CLI_FLAG, CLI_INT, CLI_REAL, CLI_TEXT, CLI_CHOICE, CLI_LIST } cli_kind;
 
 typedef struct cli_option {
-    const char *names; /* long names with a space between; the first is the one that is shown             */
+    const char *names; /* long names with a space between; the first is the one that is shown; "-ctk" is
+                          one that is written with a single dash                                          */
     char letter;       /* or 0                                                                            */
     cli_kind kind;
     const char *value;    /* placeholder; of a choice the words themselves, "a|b|c"; NULL for a flag         */
@@ -93,11 +96,14 @@ int cli_parse(cli_args *args, int argc, char **argv, int first);
 /* Give one option by its name a value, as /set in chat does. Returns false and a message in `why`. */
 bool cli_set(cli_args *args, unsigned commands, const char *name, const char *value, char *why, size_t n_why);
 
-/* The option of these commands with this long name or letter, or NULL. */
+/* The option of these commands with this long name or letter, or NULL. A name "-ctk" stands only for one with a single
+ * dash. */
 const cli_option *cli_find(unsigned commands, const char *name, size_t n_name, char letter);
 
 /* The i-th long name of an option; *n is 0 after the last. */
 const char *cli_option_name(const cli_option *o, size_t i, size_t *n);
+/* The same with its dashes, as it is typed; false after the last. */
+bool cli_option_spelling(const cli_option *o, size_t i, char buffer[40]);
 
 /* The default as it is shown ("" if there is nothing to show). */
 const char *cli_option_default(const cli_option *o, char *buffer, size_t n_buffer);
