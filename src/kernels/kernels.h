@@ -33,8 +33,11 @@ typedef enum zb_kv_type { ZB_KV_F32, ZB_KV_F16, ZB_KV_BF16, ZB_KV_Q8_0, ZB_N_KV_
 
 #define ZB_KV_BLOCK 32
 
-/* Bytes of `tokens` rows of keys (or values) of one head; a multiple of 64 for every page size that is one. */
+/* Bytes of a page of `tokens` rows of keys (or values) of one head; rounded up to a multiple of 64. */
 size_t zb_kv_bytes(zb_kv_type t, size_t tokens, size_t head_dim);
+
+/* "f32", "f16", "bf16", "q8_0". */
+const char *zb_kv_name(zb_kv_type t);
 
 /* Attention of some query rows of one head over the keys [key0, key1) of paged keys and values, a piece of a softmax:
  * with s[j] = scale * q[r].k[j] and j over [key0, min(key1, first_pos + r + 1)),

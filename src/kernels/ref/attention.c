@@ -1,5 +1,7 @@
-/* ref/attention.c — causal softmax attention of one head over paged keys; specification of zb_kernels.attention.
- *   s[r,j] = scale * q[r].k[j],  j = 0 .. first_pos + r;   out[r] = sum_j exp(s[r,j] - max_j s) * v[j] / sum_j exp(..)
+/* ref/attention.c — causal softmax attention of one head over a piece [key0, key1) of paged keys and values;
+ * specification of zb_kernels.attention. With n = min(key1, first_pos + r + 1) and j = key0 .. n - 1
+ *   s[r,j] = scale * q[r].k[j];   greatest[r] = max_j s;   total[r] = sum_j exp(s[r,j] - greatest[r])
+ *   out[r] = sum_j exp(s[r,j] - greatest[r]) * v[j]
  * Two passes over the keys (the greatest score, then the sums), each score computed anew, so that no memory grows with
  * the context. Position j is row j % page_tokens of page j / page_tokens. Keys behind first_pos + r are never read for
  * row r. */
@@ -7,12 +9,31 @@
 
 #include <math.h>
 
+/* Element i of the row that holds position j. */
+static double element(const void *const *pages, zb_kv_type t, const zb_attn_args *a, size_t j, size_t i)
+{
+    const unsigned char *page = pages[j / a->page_tokens];
+    const size_t row = j % a->page_tokens, at = row * a->head_dim + i;
+    uint16_t half;
+    float whole;
+    if (t == ZB_KV_F32) {
+        memcpy(&whole, page + at * 4, 4);
+        return (double)whole;
+    }
+    if (t == ZB_KV_F16 || t == ZB_KV_BF16) {
+        memcpy(&half, page + at * 2, 2);
+        return (double)(t == ZB_KV_F16 ? zb_f16_f32(half) : zb_bf16_f32(half));
+    }
+    const size_t blocks = (a->head_dim + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
+    memcpy(&half, page + a->page_tokens * a->head_dim + (row * blocks + i / ZB_KV_BLOCK) * 2, 2);
+    return (double)zb_f16_f32(half) * (double)(signed char)page[at];
+}
+
 static float score(const zb_attn_args *a, const float *q, size_t j)
 {
-    const float *k = (const float *)a->k_pages[j / a->page_tokens] + j % a->page_tokens * a->head_dim;
     double sum = 0;
     for (size_t i = 0; i < a->head_dim; i++)
-        sum += (double)q[i] * (double)k[i];
+        sum += (double)q[i] * element(a->k_pages, a->k_type, a, j, i);
     return a->scale * (float)sum;
 }
 
@@ -29,11 +50,10 @@ void zb_attention_ref(const zb_attn_args *a)
         for (size_t i = 0; i < a->head_dim; i++)
             out[i] = 0;
         for (size_t j = a->key0; j < n; j++) {
-            const float *v = (const float *)a->v_pages[j / a->page_tokens] + j % a->page_tokens * a->head_dim;
             const float p = expf(score(a, q, j) - greatest);
             total += (double)p;
             for (size_t i = 0; i < a->head_dim; i++)
-                out[i] += p * v[i];
+                out[i] += p * (float)element(a->v_pages, a->v_type, a, j, i);
         }
         a->greatest[r] = greatest;
         a->total[r] = (float)total;

@@ -25,6 +25,10 @@ void zb_mamba1_scan_ref(float *y, size_t ld_y, float *S, const float *x, size_t 
                         size_t ld_bc, const float *D, size_t n, size_t N, size_t c0, size_t c1);
 void zb_rope_ref(float *x, const float *cos, const float *sin, size_t head_dim);
 void zb_attention_ref(const zb_attn_args *a);
+void zb_attention_join_ref(float *out, float *greatest, float *total, const float *out2, float greatest2, float total2,
+                           size_t n);
+void zb_kv_store_ref(void *page, zb_kv_type t, size_t page_tokens, size_t head_dim, size_t row, const float *x);
+void zb_scale_ref(float *y, const float *x, float by, size_t n);
 void zb_glu_ref(float *out, const float *gate, const float *up, size_t n, zb_act act);
 void zb_add_ref(float *y, const float *x, size_t n);
 uint64_t zb_read_sum_ref(const void *p, size_t n);
