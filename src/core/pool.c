@@ -1,5 +1,14 @@
-/* pool.c — the worker threads. One run at a time: a second caller does its tasks itself. Tasks are handed out by an
- * atomic counter; a run is a generation number that workers wait for, first spinning, then asleep. */
+/* pool.c — the worker threads. One run at a time: a second caller does its tasks itself.
+ *
+ * A run is one 64-bit word, {number of the run, tasks not yet handed out}; a task is taken by counting the word down by
+ * one. Whoever reads the word and then the run's description (fn, ctx, ...) may be late, with the description of a run
+ * that is over or not yet begun: then the word has changed and taking fails. While one task of a run has not been
+ * taken, its description stands still, so a task that was taken goes with the description that was read before. The run
+ * is over when every task is finished. Nobody waits for a worker that took none: it may be asleep, or have lost its
+ * core to another process for milliseconds.
+ *
+ * Sleeping is between two parties: the sleeper says that it sleeps and then looks once more, the other one changes what
+ * is looked at and then asks who sleeps. All four are sequentially consistent, so one of them sees the other. */
 #define _GNU_SOURCE
 #include "core/pool.h"
 
@@ -7,34 +16,69 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "core/mem.h"
 
 #define MAX_THREADS 1024
-#define SPINS       2000 /* of one pause each: some 20 to 60 microseconds */
+#define LINE        64
+
+/* How long a thread looks before it sleeps, in nanoseconds. Workers wait for the next run: longer than the caller's own
+ * work between two runs, for waking costs as much as a small run. The caller waits for the last tasks of others: about
+ * as long as a task of one token's pass takes. Longer means that whoever has such a task has lost its core; then the
+ * caller has to give its own core away. */
+#define WORKER_SPIN    50000
+#define CALLER_SPIN    50000
+#define SPINS_PER_LOOK 16 /* pauses between two looks at the clock */
+
+#define TASK_BITS        24 /* of the word; the others count runs, so that the same word comes back after 2^40 runs */
+#define MOST_TASKS       (((size_t)1 << TASK_BITS) - 1)
+#define TASKS_LEFT(word) ((size_t)((word)&MOST_TASKS))
+#define RUN(word)        ((word) >> TASK_BITS)
+
+/* Where one thread sleeps. */
+typedef struct berth {
+    atomic_int asleep;
+#if !defined(__linux__)
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+#endif
+} berth;
 
 typedef struct worker {
+    _Alignas(LINE) berth berth;
     zb_pool *pool;
     int index;
     pthread_t thread;
 } worker;
 
 struct zb_pool {
-    int n_threads, n_started;
-    pthread_mutex_t caller; /* held by the thread that runs tasks */
-    pthread_mutex_t lock;   /* protects sleeping                  */
-    pthread_cond_t wake, done;
-    zb_task_fn fn;
-    void *ctx;
-    size_t n_tasks;
-    atomic_uint generation; /* of the run that is on              */
-    atomic_size_t next;     /* task to hand out                   */
-    atomic_int busy;        /* workers that have not finished     */
+    /* written by the caller only, once a run */
+    _Alignas(LINE) _Atomic(zb_task_fn) fn;
+    _Atomic(void *) ctx;
+    atomic_size_t end; /* one past the run's last task */
+    atomic_int limit;  /* threads that take part       */
+    atomic_uint_least64_t runs;
     atomic_int quit;
+    int n_threads, n_started;
     worker *workers;
+    /* written by all */
+    _Alignas(LINE) atomic_uint_least64_t word;
+    _Alignas(LINE) atomic_size_t unfinished; /* tasks of the run                           */
+    berth caller;                            /* the one whose run it is, waiting for others */
+    _Alignas(LINE) atomic_int sleepers;      /* workers asleep or about to be               */
+    atomic_flag taken;                       /* a caller has the pool                       */
 };
+
+/* ---- waiting ---- */
 
 static void pause_cpu(void)
 {
@@ -45,53 +89,142 @@ static void pause_cpu(void)
 #endif
 }
 
-static void run_tasks(zb_pool *p, int index)
+static int64_t now_ns(void)
 {
-    const size_t n = p->n_tasks;
-    for (;;) {
-        const size_t task = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (task >= n)
-            return;
-        p->fn(p->ctx, task, index);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void berth_open(berth *b)
+{
+#if !defined(__linux__)
+    pthread_mutex_init(&b->lock, NULL);
+    pthread_cond_init(&b->wake, NULL);
+#endif
+    (void)b;
+}
+
+static void berth_close(berth *b)
+{
+#if !defined(__linux__)
+    pthread_cond_destroy(&b->wake);
+    pthread_mutex_destroy(&b->lock);
+#endif
+    (void)b;
+}
+
+/* Sleep until another thread has taken back what `asleep` says. */
+static void berth_sleep(berth *b)
+{
+#if defined(__linux__)
+    while (atomic_load(&b->asleep) != 0)
+        syscall(SYS_futex, &b->asleep, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+#else
+    pthread_mutex_lock(&b->lock);
+    while (atomic_load(&b->asleep) != 0)
+        pthread_cond_wait(&b->wake, &b->lock);
+    pthread_mutex_unlock(&b->lock);
+#endif
+}
+
+/* True if the thread slept, or was about to. */
+static bool berth_wake(berth *b)
+{
+    if (atomic_load(&b->asleep) == 0)
+        return false;
+#if defined(__linux__)
+    if (atomic_exchange(&b->asleep, 0) == 0)
+        return false;
+    syscall(SYS_futex, &b->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    return true;
+#else
+    pthread_mutex_lock(&b->lock);
+    const bool slept = atomic_exchange(&b->asleep, 0) != 0;
+    if (slept)
+        pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->lock);
+    return slept;
+#endif
+}
+
+/* ---- tasks ---- */
+
+/* Take tasks of the run that is on, as long as there are any. Returns how many. */
+static size_t take_tasks(zb_pool *p, int index)
+{
+    size_t done = 0;
+    uint64_t word = atomic_load_explicit(&p->word, memory_order_acquire);
+    while (TASKS_LEFT(word) > 0) {
+        const zb_task_fn fn = atomic_load_explicit(&p->fn, memory_order_relaxed);
+        void *ctx = atomic_load_explicit(&p->ctx, memory_order_relaxed);
+        const size_t end = atomic_load_explicit(&p->end, memory_order_relaxed);
+        if (index >= atomic_load_explicit(&p->limit, memory_order_relaxed))
+            break;
+        /* Releasing orders the reads above before it: what was taken is what was read. */
+        if (!atomic_compare_exchange_weak_explicit(&p->word, &word, word - 1, memory_order_acq_rel,
+                                                   memory_order_acquire))
+            continue;
+        fn(ctx, end - TASKS_LEFT(word), index);
+        done++;
+        word = atomic_load_explicit(&p->word, memory_order_acquire);
     }
+    /* A run with tasks unfinished is not over, so these are all of one run. */
+    if (done > 0 && atomic_fetch_sub(&p->unfinished, done) == done && index != 0)
+        berth_wake(&p->caller);
+    return done;
+}
+
+/* ---- workers ---- */
+
+/* Wait for another run than `seen`: look until `until`, then sleep. Returns the word; *slept says how. */
+static uint64_t await_run(worker *w, uint64_t seen, int64_t until, bool *slept)
+{
+    zb_pool *p = w->pool;
+    uint64_t word;
+    *slept = false;
+    do {
+        for (int i = 0; i < SPINS_PER_LOOK; i++) {
+            word = atomic_load_explicit(&p->word, memory_order_acquire);
+            if (RUN(word) != seen)
+                return word;
+            pause_cpu();
+        }
+    } while (now_ns() < until);
+    atomic_store(&w->berth.asleep, 1);
+    atomic_fetch_add(&p->sleepers, 1);
+    word = atomic_load(&p->word);
+    if (RUN(word) == seen) {
+        berth_sleep(&w->berth); /* whoever wakes us counts us out */
+        *slept = true;
+    } else if (atomic_exchange(&w->berth.asleep, 0) != 0) {
+        atomic_fetch_sub(&p->sleepers, 1);
+    }
+    return atomic_load_explicit(&p->word, memory_order_acquire);
 }
 
 static void *worker_main(void *arg)
 {
     worker *w = arg;
     zb_pool *p = w->pool;
-    unsigned seen = 0;
-    for (;;) {
-        unsigned now = atomic_load_explicit(&p->generation, memory_order_acquire);
-        for (int i = 0; i < SPINS && now == seen; i++) {
-            pause_cpu();
-            now = atomic_load_explicit(&p->generation, memory_order_acquire);
-        }
-        if (now == seen) {
-            pthread_mutex_lock(&p->lock);
-            while ((now = atomic_load_explicit(&p->generation, memory_order_acquire)) == seen)
-                pthread_cond_wait(&p->wake, &p->lock);
-            pthread_mutex_unlock(&p->lock);
-        }
-        seen = now;
-        if (atomic_load_explicit(&p->quit, memory_order_relaxed))
-            return NULL;
-        run_tasks(p, w->index);
-        if (atomic_fetch_sub_explicit(&p->busy, 1, memory_order_acq_rel) == 1) {
-            pthread_mutex_lock(&p->lock);
-            pthread_cond_signal(&p->done);
-            pthread_mutex_unlock(&p->lock);
-        }
+    uint64_t seen = 0;
+    int64_t until = now_ns() + WORKER_SPIN;
+    while (atomic_load_explicit(&p->quit, memory_order_relaxed) == 0) {
+        bool slept;
+        seen = RUN(await_run(w, seen, until, &slept));
+        if (take_tasks(p, w->index) > 0 || slept) /* runs that go on without us do not keep us awake */
+            until = now_ns() + WORKER_SPIN;
     }
+    return NULL;
 }
 
-/* Start a generation: workers that spin see it at once, those asleep are woken. */
-static void start_generation(zb_pool *p)
+/* Workers 1 to n - 1 who sleep. */
+static void wake_workers(zb_pool *p, int n)
 {
-    pthread_mutex_lock(&p->lock);
-    atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->lock);
+    for (int i = 1; i < n && atomic_load(&p->sleepers) > 0; i++) {
+        if (berth_wake(&p->workers[i].berth))
+            atomic_fetch_sub(&p->sleepers, 1);
+    }
 }
 
 zamba_status zb_pool_open(zb_pool **out, int n_threads, zamba_error *err)
@@ -99,21 +232,29 @@ zamba_status zb_pool_open(zb_pool **out, int n_threads, zamba_error *err)
     *out = NULL;
     if (n_threads < 1 || n_threads > MAX_THREADS)
         return zb_fail(err, ZAMBA_E_ARG, "threads: %d, wanted 1 to %d", n_threads, MAX_THREADS);
-    zb_pool *p = calloc(1, sizeof *p);
-    if (p != NULL)
-        p->workers = calloc((size_t)n_threads, sizeof *p->workers);
-    if (p == NULL || p->workers == NULL) {
+    zb_pool *p = NULL;
+    worker *workers = NULL;
+    if (posix_memalign((void **)&p, LINE, sizeof *p) != 0)
+        p = NULL;
+    if (posix_memalign((void **)&workers, LINE, (size_t)n_threads * sizeof *workers) != 0)
+        workers = NULL;
+    if (p == NULL || workers == NULL) {
+        free(workers);
         free(p);
-        return zb_fail_memory(err, "thread pool", sizeof *p);
+        return zb_fail_memory(err, "thread pool", sizeof *p + (size_t)n_threads * sizeof *workers);
     }
+    memset(p, 0, sizeof *p);
+    memset(workers, 0, (size_t)n_threads * sizeof *workers);
     p->n_threads = n_threads;
-    pthread_mutex_init(&p->caller, NULL);
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->wake, NULL);
-    pthread_cond_init(&p->done, NULL);
+    p->workers = workers;
+    atomic_flag_clear(&p->taken);
+    berth_open(&p->caller);
+    for (int i = 0; i < n_threads; i++)
+        berth_open(&workers[i].berth);
     for (int i = 1; i < n_threads; i++) {
-        p->workers[i] = (worker){.pool = p, .index = i};
-        const int e = pthread_create(&p->workers[i].thread, NULL, worker_main, &p->workers[i]);
+        workers[i].pool = p;
+        workers[i].index = i;
+        const int e = pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]);
         if (e != 0) {
             zb_pool_close(p);
             return zb_fail(err, ZAMBA_E_MEMORY, "threads: could start %d of %d: %s", i, n_threads, strerror(e));
@@ -129,13 +270,13 @@ void zb_pool_close(zb_pool *p)
     if (p == NULL)
         return;
     atomic_store(&p->quit, 1);
-    start_generation(p);
+    atomic_fetch_add(&p->word, (uint64_t)1 << TASK_BITS); /* another run, without tasks */
+    wake_workers(p, p->n_started + 1);
     for (int i = 1; i <= p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
-    pthread_cond_destroy(&p->done);
-    pthread_cond_destroy(&p->wake);
-    pthread_mutex_destroy(&p->lock);
-    pthread_mutex_destroy(&p->caller);
+    for (int i = 0; i < p->n_threads; i++)
+        berth_close(&p->workers[i].berth);
+    berth_close(&p->caller);
     free(p->workers);
     free(p);
 }
@@ -145,29 +286,67 @@ int zb_pool_threads(const zb_pool *p)
     return p->n_threads;
 }
 
-void zb_pool_run(zb_pool *p, size_t n_tasks, zb_task_fn fn, void *ctx)
+uint64_t zb_pool_runs(const zb_pool *p)
 {
-    if (n_tasks <= 1 || p->n_started == 0 || pthread_mutex_trylock(&p->caller) != 0) {
+    return atomic_load_explicit(&p->runs, memory_order_relaxed);
+}
+
+/* ---- runs ---- */
+
+/* Wait for tasks that others have taken. */
+static void await_tasks(zb_pool *p)
+{
+    const int64_t until = now_ns() + CALLER_SPIN;
+    do {
+        for (int i = 0; i < SPINS_PER_LOOK; i++) {
+            if (atomic_load_explicit(&p->unfinished, memory_order_acquire) == 0)
+                return;
+            pause_cpu();
+        }
+    } while (now_ns() < until);
+    for (;;) { /* a worker may be late with its waking after an earlier run: asleep is said anew each time */
+        atomic_store(&p->caller.asleep, 1);
+        if (atomic_load(&p->unfinished) == 0)
+            break;
+        berth_sleep(&p->caller);
+    }
+    atomic_store(&p->caller.asleep, 0);
+}
+
+static void run_shared(zb_pool *p, int n_threads, size_t first, size_t n_tasks, zb_task_fn fn, void *ctx)
+{
+    const uint64_t run = RUN(atomic_load_explicit(&p->word, memory_order_relaxed)) + 1;
+    atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
+    atomic_store_explicit(&p->ctx, ctx, memory_order_relaxed);
+    atomic_store_explicit(&p->end, first + n_tasks, memory_order_relaxed);
+    atomic_store_explicit(&p->limit, n_threads, memory_order_relaxed);
+    atomic_store_explicit(&p->unfinished, n_tasks, memory_order_relaxed);
+    atomic_store(&p->word, run << TASK_BITS | n_tasks);
+    atomic_store_explicit(&p->runs, atomic_load_explicit(&p->runs, memory_order_relaxed) + 1, memory_order_relaxed);
+    wake_workers(p, n_threads);
+    take_tasks(p, 0);
+    await_tasks(p);
+}
+
+void zb_pool_run_on(zb_pool *p, int n_threads, size_t n_tasks, zb_task_fn fn, void *ctx)
+{
+    if (n_threads > p->n_started + 1)
+        n_threads = p->n_started + 1;
+    if ((size_t)(n_threads > 0 ? n_threads : 1) > n_tasks)
+        n_threads = (int)n_tasks;
+    if (n_threads <= 1 || atomic_flag_test_and_set_explicit(&p->taken, memory_order_acquire)) {
         for (size_t i = 0; i < n_tasks; i++)
             fn(ctx, i, 0);
         return;
     }
-    p->fn = fn;
-    p->ctx = ctx;
-    p->n_tasks = n_tasks;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->busy, p->n_started, memory_order_relaxed);
-    start_generation(p);
-    run_tasks(p, 0);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&p->busy, memory_order_acquire) > 0; i++)
-        pause_cpu();
-    if (atomic_load_explicit(&p->busy, memory_order_acquire) > 0) {
-        pthread_mutex_lock(&p->lock);
-        while (atomic_load_explicit(&p->busy, memory_order_acquire) > 0)
-            pthread_cond_wait(&p->done, &p->lock);
-        pthread_mutex_unlock(&p->lock);
-    }
-    pthread_mutex_unlock(&p->caller);
+    for (size_t first = 0; first < n_tasks; first += MOST_TASKS)
+        run_shared(p, n_threads, first, n_tasks - first < MOST_TASKS ? n_tasks - first : MOST_TASKS, fn, ctx);
+    atomic_flag_clear_explicit(&p->taken, memory_order_release);
+}
+
+void zb_pool_run(zb_pool *p, size_t n_tasks, zb_task_fn fn, void *ctx)
+{
+    zb_pool_run_on(p, p->n_threads, n_tasks, fn, ctx);
 }
 
 int zb_pool_cores(void)

@@ -1,11 +1,14 @@
-/* test_pool.c — every task runs once, whoever runs it; many runs, one thread, nested and concurrent callers, opening
- * and closing. Also the program that the thread sanitizer looks at. */
+/* test_pool.c — every task runs once, whoever runs it; many runs, one thread, nested and concurrent callers, fewer
+ * threads than the pool has, workers that are held up, opening and closing. Also the program that the thread sanitizer
+ * looks at. */
 #include "support/check.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/pool.h"
@@ -193,11 +196,164 @@ static void test_concurrent_callers(void **state)
     zb_pool_close(p);
 }
 
+/* ---- fewer threads than the pool has ---- */
+
+static void test_run_on(void **state)
+{
+    (void)state;
+    zb_pool *p = open_pool(5);
+    static const int limits[] = {3, 1, 5, 2, 0, -7, 64, 4};
+    uint64_t out[40], runs = 0;
+    assert_true(zb_pool_runs(p) == 0);
+    for (int i = 0; i < 400; i++) {
+        const int limit = limits[i % 8];
+        const size_t n = (size_t)i % 40;
+        job j = {.out = out, .n = n, .n_threads = 64};
+        uint64_t ran = 0, ran_above = 0;
+        memset(out, 0, sizeof out);
+        zb_pool_run_on(p, limit, n, work, &j);
+        for (int w = 0; w < 64; w++) {
+            ran += j.per_worker[w];
+            ran_above += w > 0 && (w >= limit || w >= 5) ? j.per_worker[w] : 0;
+        }
+        assert_true(ran == n);
+        assert_true(ran_above == 0);
+        for (size_t t = 0; t < 40; t++)
+            assert_true((out[t] != 0) == (t < n));
+        runs += limit > 1 && n > 1; /* one thread alone, or one task: nobody is waited for */
+        assert_true(zb_pool_runs(p) == runs);
+        if (i % 50 == 0)
+            usleep(300);
+    }
+    zb_pool_close(p);
+}
+
+/* More tasks than one word counts: the run goes on with the rest. */
+typedef struct tally {
+    uint64_t n[2], sum[2];
+} tally;
+
+static void count_task(void *ctx, size_t task, int worker)
+{
+    tally *t = ctx;
+    t->n[worker]++;
+    t->sum[worker] += task;
+}
+
+static void test_many_tasks(void **state)
+{
+    (void)state;
+    zb_pool *p = open_pool(2);
+    tally t = {{0}, {0}};
+    const uint64_t n = (1 << 24) + 9;
+    zb_pool_run(p, n, count_task, &t);
+    assert_true(t.n[0] + t.n[1] == n);
+    assert_true(t.sum[0] + t.sum[1] == n * (n - 1) / 2);
+    zb_pool_close(p);
+}
+
+/* ---- waking ---- */
+
+/* Tasks that need each other: they end only if every thread of the pool is up. A pause before the run, some shorter and
+ * some longer than a worker looks before it sleeps, so that a run comes just when a worker is about to. */
+typedef struct meeting {
+    atomic_int here;
+    int n;
+} meeting;
+
+static void meet(void *ctx, size_t task, int worker)
+{
+    meeting *m = ctx;
+    (void)task;
+    (void)worker;
+    atomic_fetch_add(&m->here, 1);
+    while (atomic_load(&m->here) < m->n)
+        usleep(1);
+}
+
+static void test_all_wake(void **state)
+{
+    (void)state;
+    zb_pool *p = open_pool(3);
+    for (int i = 0; i < 300; i++) {
+        meeting m = {.n = 3};
+        if (i % 3)
+            usleep((useconds_t)(i % 100));
+        zb_pool_run(p, 3, meet, &m);
+        assert_int_equal(atomic_load(&m.here), 3);
+    }
+    zb_pool_close(p);
+}
+
+/* ---- workers that are held up ---- */
+
+/* A signal holds a worker wherever it happens to be: asleep, looking, or between reading a run and taking a task of it.
+ * Runs must end without it; let go long after, it must not take anything of a run that is over. */
+static atomic_int held, let_go;
+
+static void hold(int signal_number)
+{
+    (void)signal_number;
+    atomic_store(&held, 1);
+    for (const struct timespec little = {.tv_nsec = 20000}; atomic_load(&let_go) == 0;)
+        nanosleep(&little, NULL);
+    atomic_store(&held, 0);
+}
+
+static pthread_t held_thread;
+static atomic_int know_thread;
+
+static void find_worker(void *ctx, size_t task, int worker)
+{
+    meet(ctx, task, worker);
+    if (worker == 1) {
+        held_thread = pthread_self();
+        atomic_store(&know_thread, 1);
+    }
+}
+
+static void test_held_up(void **state)
+{
+    (void)state;
+    zb_pool *p = open_pool(2);
+    struct sigaction on = {.sa_handler = hold}, before;
+    sigaction(SIGUSR1, &on, &before);
+    meeting m = {.n = 2};
+    zb_pool_run(p, 2, find_worker, &m);
+    assert_int_equal(atomic_load(&know_thread), 1);
+    int times = 0;
+    for (int i = 0; i < 60; i++) {
+        check_run(p, 50, (uint64_t)i);
+        if (i % 4 == 0)
+            usleep(200); /* it sleeps, or is about to */
+        atomic_store(&let_go, 0);
+        assert_int_equal(pthread_kill(held_thread, SIGUSR1), 0);
+        for (int wait = 0; i % 2 && wait < 200 && atomic_load(&held) == 0; wait++)
+            usleep(100);
+        const int is_held = atomic_load(&held);
+        if (is_held) {
+            times++;
+            for (int k = 0; k < 3; k++)
+                check_run(p, 5 + (size_t)k, (uint64_t)i);
+        }
+        atomic_store(&let_go, 1);
+        check_run(p, 500, (uint64_t)i);
+        for (int wait = 0; wait < 1000 && atomic_load(&held); wait++)
+            usleep(100);
+    }
+    if (times == 0)
+        print_message("signals came late: nothing was held\n");
+    zb_pool_close(p);
+    sigaction(SIGUSR1, &before, NULL);
+}
+
 int main(void)
 {
+    alarm(120); /* a run that waits for the wrong thread never ends */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_results), cmocka_unit_test(test_many_runs),          cmocka_unit_test(test_open_close),
-        cmocka_unit_test(test_nested),  cmocka_unit_test(test_concurrent_callers),
+        cmocka_unit_test(test_results),    cmocka_unit_test(test_many_runs),          cmocka_unit_test(test_open_close),
+        cmocka_unit_test(test_nested),     cmocka_unit_test(test_concurrent_callers), cmocka_unit_test(test_run_on),
+        cmocka_unit_test(test_many_tasks), cmocka_unit_test(test_all_wake),           cmocka_unit_test(test_held_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
