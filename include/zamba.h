@@ -85,7 +85,8 @@ typedef enum zamba_dt_floor { ZAMBA_DT_FLOOR_AUTO, ZAMBA_DT_FLOOR_NONE, ZAMBA_DT
 
 /** What the large products compute in. F32: activations stay f32. BF16: activations are rounded to bf16 before they
  * meet bf16 weights (sums stay f32), as llama.cpp does; two to three times the speed in prefill where the CPU has
- *  instructions for it. AUTO: BF16 where it is faster and the weights are bf16, else F32. */
+ *  instructions for it. AUTO: BF16 for models with more than 256 MiB of bf16 weights
+ *  where it is faster, else F32. */
 typedef enum zamba_compute { ZAMBA_COMPUTE_AUTO, ZAMBA_COMPUTE_F32, ZAMBA_COMPUTE_BF16 } zamba_compute;
 
 /** How keys and values are kept. AUTO: F16, or F32 where the products compute in f32. Q8_0: blocks of 32 bytes and a
@@ -101,6 +102,8 @@ typedef struct zamba_model_options {
     int32_t n_threads_batch;  /* threads of passes over more than 16 rows (prefill); 0: n_threads            */
     zamba_compute compute;    /* see above                                                                   */
     zamba_kv_type kv_k, kv_v; /* keys, values                                                                */
+    int32_t recurrent;        /* nonzero: Mamba-2 goes token by token in prefill too, slower: then a token's logits are
+                               * the same bits however many tokens were read together                          */
 } zamba_model_options;
 
 ZAMBA_API zamba_model_options zamba_model_defaults(void);

@@ -77,8 +77,8 @@ typedef struct zb_kernels {
     /* y = x rounded to the nearest bf16, ties to even, n elements. */
     void (*to_bf16)(uint16_t *y, const float *x, size_t n);
 
-    /* y = x * rsqrt(mean(x^2) + eps) * weight over n elements. y may be x. */
-    void (*rmsnorm)(float *y, const float *x, const float *weight, size_t n, float eps);
+    /* y = x * rsqrt(mean(x^2) + eps) * weight over n elements; returns the factor rsqrt(..). y may be x. */
+    float (*rmsnorm)(float *y, const float *x, const float *weight, size_t n, float eps);
 
     /* Mamba-2's gated norm: v = y * silu(z), then RMS norm over each of `groups` runs of n / groups, then weight;
      * in place in y. */

@@ -1,6 +1,7 @@
 /* model.c — opening and closing a checkpoint folder, and the questions about it: info, layers, tensors, memory. */
 #include "model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,10 @@
 #include "core/mem.h"
 #include "model/workspace.h"
 
-#define DEFAULT_BATCH 256
+#define LEAST_BATCH     64 /* of those chosen: a chunk of the recurrence */
+#define GREATEST_BATCH  512
+#define ROUNDING_BYTES  ((uint64_t)256 << 20) /* of bf16 weights: smaller models are fast enough in f32 */
+#define WORKSPACE_BYTES ((size_t)128 << 20)   /* of one pass, where that leaves LEAST_BATCH rows */
 
 zamba_model_options zamba_model_defaults(void)
 {
@@ -32,14 +36,23 @@ static zamba_status check_options(zamba_model_options *o, const zamba_model_opti
         return zb_fail(err, ZAMBA_E_ARG,
                        "threads: %d, wanted 1 to 1024 (this machine has %d cores), or 0 for all cores", o->n_threads,
                        cores);
+    if (o->n_threads_batch < 0 || o->n_threads_batch > 1024)
+        return zb_fail(err, ZAMBA_E_ARG, "threads for prefill: %d, wanted 1 to 1024, or 0 for as many as for decoding",
+                       o->n_threads_batch);
     if (o->n_batch < 0 || o->n_batch > 65536)
-        return zb_fail(err, ZAMBA_E_ARG, "batch size: %d, wanted 1 to 65536, or 0 for %d", o->n_batch, DEFAULT_BATCH);
+        return zb_fail(err, ZAMBA_E_ARG, "batch size: %d, wanted 1 to 65536, or 0 for what suits the model",
+                       o->n_batch);
+    if ((int)o->compute < 0 || o->compute > ZAMBA_COMPUTE_BF16)
+        return zb_fail(err, ZAMBA_E_ARG, "compute: %d is none of auto, f32, bf16", (int)o->compute);
+    if ((int)o->kv_k < 0 || o->kv_k > ZAMBA_KV_Q8_0 || (int)o->kv_v < 0 || o->kv_v > ZAMBA_KV_Q8_0)
+        return zb_fail(err, ZAMBA_E_ARG, "KV types: %d and %d, wanted f32, f16, bf16 or q8_0", (int)o->kv_k,
+                       (int)o->kv_v);
     if ((int)o->dt_floor < 0 || o->dt_floor > ZAMBA_DT_FLOOR_CONFIG)
         return zb_fail(err, ZAMBA_E_ARG, "dt floor: %d is none of auto, none, config", (int)o->dt_floor);
     if (o->n_threads == 0)
         o->n_threads = cores;
-    if (o->n_batch == 0)
-        o->n_batch = DEFAULT_BATCH;
+    if (o->n_threads_batch == 0)
+        o->n_threads_batch = o->n_threads;
     return ZAMBA_OK;
 }
 
@@ -70,6 +83,37 @@ static zamba_status open_text(zamba_model *m, zamba_error *err)
     return zamba_chat_open(&m->chat, m->path, m->tokenizer, err);
 }
 
+static uint64_t bf16_bytes(const zamba_model *m)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < m->plan.n_specs; i++)
+        bytes += m->weights.bound[i]->dtype == ZB_BF16 ? m->weights.bound[i]->bytes : 0;
+    return bytes;
+}
+
+/* What the products compute in, how many rows go together, and the frequencies of rope. */
+static zamba_status choose_compute(zamba_model *m, const zamba_model_options *o, zamba_error *err)
+{
+    const zb_config *c = &m->plan.config;
+    m->bf16 = o->compute == ZAMBA_COMPUTE_BF16 ||
+              (o->compute == ZAMBA_COMPUTE_AUTO && m->kernels->fast_bf16 && bf16_bytes(m) >= ROUNDING_BYTES);
+    m->n_batch = (size_t)o->n_batch;
+    if (m->n_batch == 0) {
+        m->n_batch = GREATEST_BATCH;
+        while (m->n_batch > LEAST_BATCH && zb_workspace_bytes(m, m->n_batch) > WORKSPACE_BYTES)
+            m->n_batch -= LEAST_BATCH;
+    }
+    if (!c->use_rope)
+        return ZAMBA_OK;
+    const size_t half = c->head_dim / 2;
+    m->inv_freq = malloc((half + 1) * sizeof *m->inv_freq);
+    if (m->inv_freq == NULL)
+        return zb_fail_memory(err, m->path, half * sizeof *m->inv_freq);
+    for (size_t i = 0; i < half; i++)
+        m->inv_freq[i] = (float)(1.0 / pow(c->rope_theta, (double)(2 * i) / (double)c->head_dim));
+    return ZAMBA_OK;
+}
+
 zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_model_options *options, zamba_error *err)
 {
     zamba_model_options o;
@@ -85,7 +129,10 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
         return zb_fail_memory(err, path, sizeof *m);
     pthread_mutex_init(&m->workspace_lock, NULL);
     zb_kv_pool_init(&m->pages, 0);
-    m->n_batch = (size_t)o.n_batch;
+    m->kernels = zb_kernels_get();
+    m->n_threads = o.n_threads;
+    m->n_threads_batch = o.n_threads_batch;
+    m->recurrent = o.recurrent != 0;
     m->path = strdup(path);
     if (m->path == NULL)
         st = zb_fail_memory(err, path, strlen(path));
@@ -98,14 +145,15 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     if (st == ZAMBA_OK)
         m->pages.page_floats = m->plan.kv_floats * ZB_PAGE_TOKENS;
     if (st == ZAMBA_OK)
-        st = zb_pool_open(&m->pool, o.n_threads, err);
+        st = zb_pool_open(&m->pool, o.n_threads > o.n_threads_batch ? o.n_threads : o.n_threads_batch, err);
+    if (st == ZAMBA_OK)
+        st = choose_compute(m, &o, err);
     if (st == ZAMBA_OK && !o.no_tokenizer)
         st = open_text(m, err);
     if (st != ZAMBA_OK) {
         zamba_model_close(m);
         return st;
     }
-    m->kernels = zb_kernels_get();
     zb_log(ZAMBA_LOG_INFO, "%s: %s, %zu layers, dt floor %s%s%s", path, zb_family_name(m->plan.config.family),
            m->plan.config.n_layers, m->plan.config.dt_floor_note, m->plan.config.use_rope ? ", rope " : "",
            m->plan.config.rope_note);
@@ -125,6 +173,7 @@ void zamba_model_close(zamba_model *m)
     zb_weights_close(&m->weights);
     zb_plan_free(&m->plan);
     pthread_mutex_destroy(&m->workspace_lock);
+    free(m->inv_freq);
     free(m->path);
     free(m);
 }
@@ -173,6 +222,7 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         .dialect = zb_dialect_name(c->dialect),
         .dtype = main_dtype(m),
         .kernels = m->kernels->name,
+        .compute = m->bf16 ? "bf16" : "f32",
         .rope_note = c->rope_note,
         .dt_floor_note = c->dt_floor_note,
         .n_layers = (int32_t)c->n_layers,
@@ -181,7 +231,7 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         .hidden_size = (int32_t)c->hidden_size,
         .vocab_size = (int32_t)c->vocab_size,
         .max_positions = (int32_t)c->max_positions,
-        .n_threads = zb_pool_threads(m->pool),
+        .n_threads = m->n_threads,
         .n_heads = (int32_t)c->n_heads,
         .n_kv_heads = (int32_t)c->n_kv_heads,
         .head_dim = (int32_t)c->head_dim,
@@ -212,7 +262,7 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         info->weight_bytes += bytes;
         info->n_params_used += n * (uint64_t)s->n_uses;
         info->bytes_per_token +=
-            s->role == ZB_EMBED && !c->tied_head ? bytes / c->vocab_size : bytes * (uint64_t)s->n_uses;
+            s->role == ZB_EMBED && !c->tied_head ? bytes / c->vocab_size : zb_spec_bytes_read(s, bytes);
     }
     return ZAMBA_OK;
 }
@@ -280,4 +330,9 @@ zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, z
     for (size_t i = 0; i < m->weights.tensors.n; i++)
         info->weights += m->weights.tensors.items[i].bytes;
     return ZAMBA_OK;
+}
+
+uint64_t zamba_model_barriers(const zamba_model *m)
+{
+    return zb_pool_runs(m->pool);
 }

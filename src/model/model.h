@@ -5,6 +5,7 @@
 
 #include "core/pool.h"
 #include "model/kv_pool.h"
+#include "model/profile.h"
 #include "model/weights.h"
 
 typedef struct zb_workspace zb_workspace;
@@ -14,12 +15,17 @@ struct zamba_model {
     zb_plan plan;
     zb_weights weights;
     const zb_kernels *kernels;
+    int bf16;      /* products round activations to bf16 */
+    int recurrent; /* Mamba-2 goes token by token        */
+    int n_threads, n_threads_batch;
+    float *inv_freq; /* [head_dim / 2] with rope */
     zb_pool *pool;
     zb_kv_pool pages;
-    zamba_tokenizer *tokenizer; /* or NULL */
-    zamba_chat *chat;           /* or NULL */
-    size_t n_batch;             /* most rows computed together */
-    pthread_mutex_t workspace_lock;
+    zamba_tokenizer *tokenizer;     /* or NULL */
+    zamba_chat *chat;               /* or NULL */
+    size_t n_batch;                 /* most rows computed together */
+    pthread_mutex_t workspace_lock; /* also of the profile */
+    zb_profile profile;
     zb_workspace *workspaces; /* idle ones */
 };
 

@@ -25,6 +25,14 @@ size_t zb_spec_elements(const zb_spec *s)
     return n;
 }
 
+uint64_t zb_spec_bytes_read(const zb_spec *s, uint64_t bytes)
+{
+    const uint64_t uses = (uint64_t)s->n_uses;
+    if ((s->role == ZB_Q || s->role == ZB_K || s->role == ZB_V) && uses > 1)
+        return bytes + (uses - 1) * (bytes / 2);
+    return bytes * uses;
+}
+
 /* ---- the tensor list ---- */
 
 typedef struct builder {

@@ -107,6 +107,10 @@ void zb_plan_free(zb_plan *p);
 
 const char *zb_part_name(zb_part part);
 
+/* Of a tensor's bytes, those that one decoded token reads: all of them at every use, but q, k and v of a block that is
+ * used again need their second half (that of the embedding) only once. */
+uint64_t zb_spec_bytes_read(const zb_spec *s, uint64_t bytes);
+
 /* Elements of a tensor; cannot overflow for a spec of a plan that was built. */
 size_t zb_spec_elements(const zb_spec *s);
 

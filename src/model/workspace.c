@@ -17,32 +17,50 @@ static float *take_rows(layout *l, size_t rows, size_t cols)
     return p;
 }
 
-/* Lay everything out at `base`, or only count when base is NULL; returns the floats needed. */
-static size_t lay_out(zb_workspace *ws, const zb_plan *p, size_t rows, float *base)
+static size_t greatest(size_t a, size_t b)
 {
+    return a > b ? a : b;
+}
+
+/* Lay everything out at `base`, or only count when base is NULL; returns the floats needed. */
+static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float *base)
+{
+    const zb_plan *p = &m->plan;
     const zb_config *c = &p->config;
     const size_t h = c->hidden_size, q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim,
-                 zamba1 = c->family == ZB_ZAMBA1, hybrid = p->n_uses > 0;
+                 zamba1 = c->family == ZB_ZAMBA1, hybrid = p->n_uses > 0,
+                 reused = p->n_uses > c->n_blocks ? c->n_blocks : 0;
     layout l = {base, 0};
     ws->x = take_rows(&l, rows, h);
     ws->x0 = take_rows(&l, rows, h);
     ws->t = take_rows(&l, rows, h);
     ws->normed = take_rows(&l, rows, h);
-    ws->wide = take_rows(&l, rows, hybrid * 2 * h);
-    ws->proj = take_rows(&l, rows, p->in_rows);
-    ws->conv = take_rows(&l, rows, p->conv_channels);
-    ws->y = take_rows(&l, rows, c->mamba_inner);
-    ws->dt = take_rows(&l, rows, zamba1 ? c->mamba_inner : c->mamba_heads);
-    ws->dbc = take_rows(&l, rows, zamba1 * c->mamba_heads * (c->mamba_dt_rank + 2 * c->mamba_state));
-    ws->q = take_rows(&l, rows, hybrid * q);
-    ws->k = take_rows(&l, rows, hybrid * kv);
-    ws->v = take_rows(&l, rows, hybrid * kv);
-    ws->attn = take_rows(&l, rows, hybrid * q);
-    ws->gate_up = take_rows(&l, rows, hybrid * 2 * c->ffn_size);
-    ws->adapter = take_rows(&l, rows, hybrid * 3 * c->adapter_rank);
     ws->cos = take_rows(&l, rows, c->use_rope ? c->head_dim / 2 : 0);
     ws->sin = take_rows(&l, rows, c->use_rope ? c->head_dim / 2 : 0);
-    return l.at;
+    ws->half = take_rows(&l, rows * reused, zb_row_length(q + 2 * kv));
+    ws->factor = take_rows(&l, rows, hybrid * c->n_blocks);
+    ws->ratio = take_rows(&l, rows, hybrid);
+    const size_t widest = greatest(greatest(h, c->mamba_inner), hybrid * greatest(2 * h, greatest(q, c->ffn_size)));
+    ws->rounded_width = m->bf16 ? 2 * zb_row_length(widest / 2 + 1) : 0;
+    for (size_t i = 0; i < 3; i++) {
+        float *part = take_rows(&l, rows, ws->rounded_width / 2);
+        ws->rounded[i] = m->bf16 ? (uint16_t *)part : NULL;
+    }
+    layout other = l; /* the shared block's, in the place of the mixer's */
+    ws->proj = take_rows(&l, rows, zb_row_length(p->in_rows));
+    ws->conv = take_rows(&l, rows, zb_row_length(p->conv_channels));
+    ws->y = take_rows(&l, rows, zb_row_length(c->mamba_inner));
+    ws->dt = take_rows(&l, rows, zamba1 ? c->mamba_inner : c->mamba_heads);
+    ws->dbc = take_rows(&l, rows, zamba1 * c->mamba_heads * (c->mamba_dt_rank + 2 * c->mamba_state));
+    ws->adapter = take_rows(&other, rows, hybrid * zb_row_length(3 * c->adapter_rank));
+    ws->attn = take_rows(&other, rows, hybrid * zb_row_length(q));
+    layout ffn = other; /* wide, q, k and v have been used when the feed-forward begins */
+    ws->wide = take_rows(&other, rows, hybrid * zb_row_length(2 * h));
+    ws->q = take_rows(&other, rows, hybrid * zb_row_length(q));
+    ws->k = take_rows(&other, rows, hybrid * zb_row_length(kv));
+    ws->v = take_rows(&other, rows, hybrid * zb_row_length(kv));
+    ws->gate_up = take_rows(&ffn, rows, hybrid * zb_row_length(2 * c->ffn_size));
+    return greatest(l.at, greatest(other.at, ffn.at));
 }
 
 static size_t worker_floats(const zb_plan *p, size_t rows)
@@ -65,13 +83,13 @@ static void workspace_free(zb_workspace *ws)
 size_t zb_workspace_bytes(const zamba_model *m, size_t rows)
 {
     zb_workspace ws;
-    return (lay_out(&ws, &m->plan, rows, NULL) + (size_t)zb_pool_threads(m->pool) * worker_floats(&m->plan, rows)) *
+    return (lay_out(&ws, m, rows, NULL) + (size_t)zb_pool_threads(m->pool) * worker_floats(&m->plan, rows)) *
            sizeof(float);
 }
 
 static zamba_status fit_rows(zb_workspace *ws, const zamba_model *m, size_t rows, zamba_error *err)
 {
-    const size_t floats = lay_out(ws, &m->plan, rows, NULL), per_worker = worker_floats(&m->plan, rows),
+    const size_t floats = lay_out(ws, m, rows, NULL), per_worker = worker_floats(&m->plan, rows),
                  workers = (size_t)zb_pool_threads(m->pool);
     zb_free_aligned(ws->block);
     zb_free_aligned(ws->worker);
@@ -80,7 +98,7 @@ static zamba_status fit_rows(zb_workspace *ws, const zamba_model *m, size_t rows
     ws->worker = zb_alloc_aligned(workers * per_worker * sizeof(float));
     if (ws->block == NULL || ws->worker == NULL)
         return zb_fail_memory(err, "workspace", (floats + workers * per_worker) * sizeof(float));
-    lay_out(ws, &m->plan, rows, ws->block);
+    lay_out(ws, m, rows, ws->block);
     ws->worker_floats = per_worker;
     ws->rows = rows;
     return ZAMBA_OK;
@@ -127,6 +145,7 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
 void zb_workspace_give(zamba_model *m, zb_workspace *ws)
 {
     pthread_mutex_lock(&m->workspace_lock);
+    zb_profile_merge(&m->profile, &ws->profile);
     ws->next = m->workspaces;
     m->workspaces = ws;
     pthread_mutex_unlock(&m->workspace_lock);

@@ -3,6 +3,7 @@
 #ifndef ZB_WORKSPACE_H
 #define ZB_WORKSPACE_H
 
+#include "model/profile.h"
 #include "model/sequence.h"
 
 /* A run of rows that belongs to one sequence. */
@@ -12,22 +13,35 @@ typedef struct zb_span {
     size_t done;         /* tokens of the item before these            */
 } zb_span;
 
+/* Row length, in floats, of a buffer with rows of n floats: an odd number of cache lines, because rows a power of two
+ * apart would fight for the same few sets of the caches. The rows of x, x0, t, normed and cos are n apart. */
+static inline size_t zb_row_length(size_t n)
+{
+    return ((n + 15) / 16 | 1) * 16;
+}
+
 struct zb_workspace {
     zb_workspace *next;
     size_t rows; /* capacity */
     /* [rows, ...] */
     float *x, *x0;     /* residual stream, embedding: hidden          */
     float *t, *normed; /* hidden                                      */
-    float *wide;       /* 2 hidden: normalised concat                 */
-    float *proj;       /* in_proj                                     */
-    float *conv, *y;   /* conv channels; inner                        */
-    float *dt;         /* heads, or inner in Mamba-1                  */
-    float *dbc;        /* Mamba-1: heads * (dt_rank + 2 state)        */
+    /* [rows, zb_row_length(...)] */
+    float *wide;     /* 2 hidden: normalised concat                 */
+    float *proj;     /* in_proj                                     */
+    float *conv, *y; /* conv channels; inner                        */
+    float *dt;       /* heads, or inner in Mamba-1                  */
+    float *dbc;      /* Mamba-1: heads * (dt_rank + 2 state)        */
     float *q, *k, *v, *attn;
-    float *gate_up;   /* 2 ffn                                       */
-    float *adapter;   /* 3 adapter_rank                              */
-    float *cos, *sin; /* head_dim / 2                                */
-    float *block;     /* the one arena behind all of these           */
+    float *gate_up;        /* 2 ffn                                       */
+    float *adapter;        /* 3 adapter_rank                              */
+    float *cos, *sin;      /* head_dim / 2                                */
+    float *half;           /* [blocks, rows, q + 2 kv]: see shared_block.c */
+    float *factor, *ratio; /* [blocks, rows], [rows]                      */
+    uint16_t *rounded[3];  /* [rows, rounded_width]: operands as bf16; NULL where products compute in f32 */
+    size_t rounded_width;
+    float *block; /* the one arena behind all of these; what a mixer and what a shared block uses overlap */
+    zb_profile profile;
     /* per worker */
     float *worker; /* scratch of worker w at w * worker_floats    */
     size_t worker_floats;

@@ -10,7 +10,7 @@ void zb_matmul_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m,
 void zb_matmul_bf16_ref(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate);
 void zb_to_bf16_ref(uint16_t *y, const float *x, size_t n);
-void zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps);
+float zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps);
 void zb_rmsnorm_gated_ref(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps);
 void zb_conv1d_silu_ref(float *out, size_t ld_out, const float *x, size_t ld_x, size_t x_stride, size_t n, float *state,
                         const float *weight, const float *bias, size_t C, size_t K, size_t c0, size_t c1);

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-void zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps)
+float zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -15,6 +15,7 @@ void zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, flo
     const float scale = 1.0f / sqrtf((float)(sum / (double)n) + eps);
     for (size_t i = 0; i < n; i++)
         y[i] = x[i] * scale * weight[i];
+    return scale;
 }
 
 void zb_rmsnorm_gated_ref(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps)

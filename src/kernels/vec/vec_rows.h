@@ -21,13 +21,15 @@ static float sum_of_squares(const float *x, size_t n)
     return v_hsum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
 
-static void rmsnorm(float *y, const float *x, const float *weight, size_t n, float eps)
+static float rmsnorm(float *y, const float *x, const float *weight, size_t n, float eps)
 {
-    const vf scale = v_set1(1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps));
+    const float factor = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps);
+    const vf scale = v_set1(factor);
     for (size_t i = 0; i < n; i += VW) {
         const size_t w = min_size(VW, n - i);
         v_store_upto(y + i, v_load_upto(x + i, w) * scale * v_load_upto(weight + i, w), w);
     }
+    return factor;
 }
 
 static void rmsnorm_gated(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps)

@@ -1,0 +1,117 @@
+/* pass.h — one pass of the forward call over up to ws->rows rows, and what the files that make it up share: products in
+ * tiles, work on rows, spans, the profile. forward.c walks the plan; mixer.c, shared_block.c, attend.c and head.c are
+ * its stations. */
+#ifndef ZB_PASS_H
+#define ZB_PASS_H
+
+#include "model/profile.h"
+#include "model/workspace.h"
+
+/* Passes of up to so many rows wait for memory, larger ones for arithmetic. */
+#define ZB_FEW_ROWS 16
+
+typedef struct pass {
+    zamba_model *m;
+    const zb_config *c;
+    const zb_kernels *k;
+    zb_workspace *ws;
+    const zamba_batch_item *items;
+    const zamba_forward_options *options;
+    size_t rows, n_spans;
+    int n_threads;
+} pass;
+
+static inline size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t ceil_div(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* ---- products (products.c) ---- */
+
+/* Rows of activations as products take them: f32, and rounded to bf16 where the model computes in it. */
+typedef struct operand {
+    const float *x;
+    size_t ld;
+    uint16_t *b; /* NULL: f32 only */
+    size_t ld_b;
+} operand;
+
+/* y = [y +] x w^T [+ bias] for all rows of the pass. */
+typedef struct product {
+    zb_mat w; /* rows 0: nothing to do */
+    operand x;
+    float *y;
+    size_t ld_y;
+    const float *bias; /* [w.rows] or NULL */
+    int accumulate;
+} product;
+
+/* What follows on the rows [row0, row1) of the job's matrices, while the tile is still in cache. */
+typedef void (*tile_fn)(const pass *p, const void *arg, size_t row0, size_t row1, int worker);
+
+#define MAX_PARTS 4
+
+/* Products that are made tile by tile of their weight rows, one part after another, then what follows on the tile.
+ * Parts have the same number of rows, or none. */
+typedef struct product_job {
+    product parts[MAX_PARTS];
+    size_t n_parts;
+    size_t unit; /* tiles are multiples of so many rows; 0: of 64 */
+    tile_fn after;
+    const void *arg;
+} product_job;
+
+#define MAX_JOBS 8
+
+/* All jobs in one run of the pool, counted as `op`. */
+void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs);
+
+/* The f32 buffer x [rows, ld] as an operand; `which` of the workspace's bf16 buffers holds its rounded copy. */
+operand zb_operand(const pass *p, const float *x, size_t ld, int which);
+/* Columns from `col` on. */
+operand zb_operand_from(operand o, size_t col);
+/* Bring columns [col, col + n) of the rounded copy of a row up to date. */
+void zb_round_row(const pass *p, operand o, size_t row, size_t col, size_t n);
+
+/* Rows [first, first + n) of a matrix. */
+zb_mat zb_mat_rows(const zb_mat *m, size_t first, size_t n);
+
+/* ---- work on rows (products.c) ---- */
+
+typedef void (*row_fn)(const pass *p, size_t row, const void *arg);
+
+void zb_each_row(const pass *p, row_fn fn, const void *arg);
+
+/* ---- spans ---- */
+
+/* The span that a row belongs to. */
+const zb_span *zb_span_of(const pass *p, size_t row);
+
+/* Position of a row in its sequence; the sequence's length does not move before the whole call is done. */
+static inline size_t zb_position(const zb_span *s, size_t row)
+{
+    return s->seq->n + s->done + (row - s->row);
+}
+
+/* ---- the stations ---- */
+
+/* x += mixer(norm(x [+ t])) */
+void zb_mixer_layer(const pass *p, const zb_layer *row);
+/* t = linear(shared(concat(x, x0))) */
+void zb_shared_block(const pass *p, const zb_layer *row);
+/* cos and sin of every row's position. */
+void zb_rope_angles(const pass *p);
+/* Rotate heads [head0, head1) of q (in place), or rotate k and put k or v into the pages; all rows. */
+typedef enum zb_qkv { ZB_OF_Q, ZB_OF_K, ZB_OF_V } zb_qkv;
+void zb_place_heads(const pass *p, size_t use, zb_qkv which, size_t head0, size_t head1);
+/* attn = attention of q over the pages of a use. */
+void zb_attend(const pass *p, size_t use);
+/* Logits of the rows that asked for them, from ws->normed. */
+void zb_head(const pass *p);
+
+#endif
