@@ -403,7 +403,7 @@ typedef struct zamba_generate_options {
     size_t n_stop;
     int32_t ignore_eos; /* nonzero: an end-of-sequence id is never chosen                                   */
     int32_t keep_space; /* nonzero: the text goes on from earlier text (see ZAMBA_DETOKENIZE_KEEP_SPACE)     */
-    int32_t n_batch;    /* prompt tokens read between two calls of on_prefill; 0: 256                        */
+    int32_t n_batch;    /* prompt tokens read between two calls of on_prefill; 0: what the model reads together */
     int (*on_prefill)(void *user, size_t done, size_t total); /* or NULL; nonzero stops                         */
     int (*on_token)(void *user, const zamba_generated *g);    /* or NULL; nonzero stops                         */
     void *user;

@@ -9,7 +9,6 @@
 #include "model/sampler.h"
 #include "model/sequence.h"
 
-#define DEFAULT_PIECE 256
 #define MAX_STOPS     1024
 
 zamba_generate_options zamba_generate_defaults(void)
@@ -74,7 +73,7 @@ static zamba_status check_options(const zamba_model *m, const zamba_sequence *s,
 static zamba_status prefill(run *r)
 {
     const zamba_generate_options *o = r->o;
-    const size_t piece = o->n_batch > 0 ? (size_t)o->n_batch : DEFAULT_PIECE;
+    const size_t piece = o->n_batch > 0 ? (size_t)o->n_batch : r->m->n_batch;
     zamba_status st = ZAMBA_OK;
     for (size_t at = 0; at < o->n_prompt && st == ZAMBA_OK && !r->stopped;) {
         const size_t n = o->n_prompt - at < piece ? o->n_prompt - at : piece;
