@@ -165,53 +165,6 @@ static void test_mamba1(void **state)
     }
 }
 
-/* Query rows one by one, and in uneven groups, give the bits of all rows together. */
-static void test_attention(void **state)
-{
-    (void)state;
-    const zb_kernels *sets[MAX_SETS];
-    const size_t n_sets = sets_of_this_cpu(sets);
-    enum { PAGE = 48, KEYS = 200, ROWS = 60, MAX_DIM = 80 };
-    static const size_t dims[] = {80, 24, 5}, groups[] = {1, 8, 3, 16, 32};
-    for (size_t s = 0; s < n_sets; s++)
-        for (size_t i = 0; i < 3; i++) {
-            const size_t d = dims[i], first = KEYS - ROWS;
-            float *k = random_block((KEYS + PAGE) * d, 1, -1, 1), *v = random_block((KEYS + PAGE) * d, 2, -1, 1);
-            float *q = random_block(ROWS * d, 3, -3, 3), *together = block(ROWS * d * 4), *other = block(ROWS * d * 4);
-            const void *kp[KEYS / PAGE + 1], *vp[KEYS / PAGE + 1];
-            for (size_t p = 0; p < KEYS / PAGE + 1; p++) {
-                kp[p] = k + p * PAGE * d;
-                vp[p] = v + p * PAGE * d;
-            }
-            zb_attn_args a = {.out = together,
-                              .q = q,
-                              .ld_out = d,
-                              .ld_q = d,
-                              .n_rows = ROWS,
-                              .first_pos = first,
-                              .key1 = KEYS,
-                              .k_pages = kp,
-                              .v_pages = vp,
-                              .page_tokens = PAGE,
-                              .head_dim = d,
-                              .scale = 0.4f};
-            attention_whole(sets[s], &a);
-            for (size_t g = 0; g < 5; g++)
-                for (size_t r = 0; r < ROWS; r += groups[g]) {
-                    a.out = other + r * d;
-                    a.q = q + r * d;
-                    a.n_rows = r + groups[g] < ROWS ? groups[g] : ROWS - r;
-                    a.first_pos = first + r;
-                    attention_whole(sets[s], &a);
-                    if (memcmp(other + r * d, together + r * d, a.n_rows * d * 4) != 0)
-                        fail_msg("%s: head %zu: rows from %zu in groups of %zu differ", sets[s]->name, d, r, groups[g]);
-                }
-            float *const all[] = {k, v, q, together, other};
-            for (size_t e = 0; e < 5; e++)
-                free(all[e]);
-        }
-}
-
 /* Where an element stands in its vector does not matter. */
 static void test_elements(void **state)
 {
@@ -240,8 +193,8 @@ static void test_elements(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_matmul), cmocka_unit_test(test_conv),      cmocka_unit_test(test_ssd),
-        cmocka_unit_test(test_mamba1), cmocka_unit_test(test_attention), cmocka_unit_test(test_elements),
+        cmocka_unit_test(test_matmul), cmocka_unit_test(test_conv),     cmocka_unit_test(test_ssd),
+        cmocka_unit_test(test_mamba1), cmocka_unit_test(test_elements),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

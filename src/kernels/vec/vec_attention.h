@@ -1,20 +1,200 @@
-/* vec_attention.h — online softmax attention: blocks of keys against groups of query rows.
+/* vec_attention.h — a piece of online softmax attention: blocks of keys against rows of queries.
  *
- * For each block of at most ATTN_KEYS keys (never across a page, borders fixed by the position alone) and each group of
- * at most ATTN_ROWS query rows: scores by `dot`; per row the running maximum, the factor that rescales what was summed
- * so far, and the weights exp(s - max); then weights times values by `outer` into the output row itself. The borders
- * and every order of summation are a row's own, so a row alone is the same bits as the row in a group. */
+ * Keys go in blocks of at most ATTN_KEYS, whose borders are fixed by the position alone. A block gives a row its
+ * scores, then the running maximum, the factor that rescales what was summed so far and the weights exp(s - max), then
+ * weights times values added into the output row.
+ *
+ * A score is one vector accumulator over rising elements and one fixed tree of additions; for q8_0 a block of 32 is
+ * summed first and then joined by its scale. An output element is one chain over rising keys; for q8_0 a weight is
+ * multiplied by the block's scale first. So the order of summation is a row's own: a row alone (decode: pages are read
+ * once, as they are stored) gives the same bits as in a group (prefill: pages are widened to f32 once for the group).
+ *
+ * Heads of more than ATTN_DIM elements are left to ref. */
 #ifndef ZB_VEC_ATTENTION_H
 #define ZB_VEC_ATTENTION_H
 
-#define ATTN_ROWS 16
-#define ATTN_KEYS 64 /* a multiple of VW */
+#include "kernels/ref/ref.h"
+
+#define ATTN_ROWS   32               /* rows of a group                               */
+#define ATTN_KEYS   128              /* keys of a block, a multiple of VW             */
+#define ATTN_DIM    1024             /* longest head                                  */
+#define ATTN_WIDE   16384            /* floats of widened keys or values, >= ATTN_DIM */
+#define ATTN_FACTOR (ATTN_KEYS * 16) /* scales of a run */
+
+/* Tiles of scores: rows by keys; as many accumulators as give whole vectors of sums. A row alone: 1 x VW. */
+#define SCORE_T (VW == 4 ? 4 : VW / 4)
+#define SCORE_R 4
+#define SCORES  (SCORE_T * SCORE_R)
+
+#define PER_BLOCK (ZB_KV_BLOCK / VW) /* vectors of a block of q8_0 */
+
+/* Some consecutive rows of one page of keys or values. */
+typedef struct kv_run {
+    const unsigned char *rows;
+    const unsigned char *scales; /* q8_0: f16 [n, blocks]   */
+    const float *factors;        /* the same as f32         */
+    size_t n, dim, row_bytes, blocks;
+    uintptr_t ahead; /* what will be read next, in pace with this */
+} kv_run;
+
+static kv_run kv_run_at(const void *const *pages, zb_kv_type t, const zb_attn_args *a, size_t pos, size_t n)
+{
+    const size_t d = a->head_dim, row = pos % a->page_tokens, blocks = (d + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
+    const unsigned char *page = pages[pos / a->page_tokens];
+    return (kv_run){.rows = page + row * d * kv_element(t),
+                    .scales = page + a->page_tokens * d + row * blocks * 2,
+                    .n = n,
+                    .dim = d,
+                    .row_bytes = d * kv_element(t),
+                    .blocks = blocks};
+}
+
+/* End of the block that holds position pos: whole pages, or a part of a larger page. */
+static size_t block_end(const zb_attn_args *a, size_t pos)
+{
+    const size_t page = a->page_tokens, in_page = pos % page;
+    if (page <= ATTN_KEYS) {
+        const size_t block = ATTN_KEYS / page * page;
+        return (pos / block + 1) * block;
+    }
+    return pos - in_page + min_size(page, (in_page / ATTN_KEYS + 1) * ATTN_KEYS);
+}
+
+/* Keys from pos on that stand in one page, before end. */
+static size_t run_length(const zb_attn_args *a, size_t pos, size_t end)
+{
+    return min_size(a->page_tokens - pos % a->page_tokens, end - pos);
+}
+
+/* ---- scores ---- */
+
+/* T rows of q against R keys from `key` on; keys behind the run's end repeat its last. */
+INLINE void score_tile(float *s, size_t ld_s, const float *q, size_t ld_q, const kv_run *k, size_t key, const int T,
+                       const int R, const int t)
+{
+    const size_t e = kv_element(t), d = k->dim;
+    const unsigned char *row[SCORES > VW ? SCORES : VW];
+    const float *factor[SCORES > VW ? SCORES : VW];
+    vf acc[SCORES > VW ? SCORES : VW];
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        const size_t at = min_size(key + (size_t)r, k->n - 1);
+        row[r] = k->rows + at * k->row_bytes;
+        factor[r] = k->factors + at * k->blocks;
+    }
+    UNROLL
+    for (int i = 0; i < T * R; i++)
+        acc[i] = v_zero();
+    if (t == ZB_KV_Q8_0 || t == KV_BYTES_F32) {
+        size_t b = 0, i = 0;
+        for (; i + ZB_KV_BLOCK <= d; i += ZB_KV_BLOCK, b++) {
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                const vf by = v_set1(factor[r][b]);
+                vf kv[PER_BLOCK];
+                UNROLL
+                for (int v = 0; v < PER_BLOCK; v++)
+                    kv[v] = kv_load(row[r] + (i + (size_t)v * VW) * e, t);
+                UNROLL
+                for (int y = 0; y < T; y++) {
+                    const float *qi = q + (size_t)y * ld_q + i;
+                    vf part = v_load(qi) * kv[0];
+                    UNROLL
+                    for (int v = 1; v < PER_BLOCK; v++)
+                        part = v_fma(v_load(qi + v * VW), kv[v], part);
+                    acc[y * R + r] = v_fma(part, by, acc[y * R + r]);
+                }
+            }
+        }
+        if (i < d)
+            for (int r = 0; r < R; r++)
+                for (int y = 0; y < T; y++) {
+                    vf part = v_zero();
+                    for (size_t j = i; j < d; j += VW) {
+                        const size_t w = min_size(VW, d - j);
+                        part =
+                            v_fma(v_load_upto(q + (size_t)y * ld_q + j, w), kv_load_upto(row[r] + j * e, t, w), part);
+                    }
+                    acc[y * R + r] = v_fma(part, v_set1(factor[r][b]), acc[y * R + r]);
+                }
+    } else {
+        size_t i = 0;
+        for (; i + VW <= d; i += VW) {
+            vf qv[SCORE_T];
+            UNROLL
+            for (int y = 0; y < T; y++)
+                qv[y] = v_load(q + (size_t)y * ld_q + i);
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                const vf kv = kv_load(row[r] + i * e, t);
+                UNROLL
+                for (int y = 0; y < T; y++)
+                    acc[y * R + r] = v_fma(qv[y], kv, acc[y * R + r]);
+            }
+        }
+        if (i < d)
+            UNROLL
+        for (int r = 0; r < R; r++) {
+            const vf kv = kv_load_upto(row[r] + i * e, t, d - i);
+            UNROLL
+            for (int y = 0; y < T; y++)
+                acc[y * R + r] = v_fma(v_load_upto(q + (size_t)y * ld_q + i, d - i), kv, acc[y * R + r]);
+        }
+    }
+    if (T == 1) {
+        v_store(s + key, v_sums(acc));
+        return;
+    }
+    float sums[SCORES];
+    UNROLL
+    for (int i = 0; i < SCORES; i += VW)
+        v_store(sums + i, v_sums(acc + i));
+    UNROLL
+    for (int y = 0; y < T; y++)
+        memcpy(s + (size_t)y * ld_s + key, sums + y * R, SCORE_R * sizeof *s);
+}
+
+/* Sums go up to VW - 1 places behind the run's end. */
+INLINE void scores_of(float *s, size_t ld_s, const float *q, size_t ld_q, size_t rows, const kv_run *k, const int t)
+{
+    size_t r = 0;
+    if (t == ZB_KV_F32 || t == KV_BYTES_F32)
+        for (; r + SCORE_T <= rows; r += SCORE_T)
+            for (size_t key = 0; key < k->n; key += SCORE_R)
+                score_tile(s + r * ld_s, ld_s, q + r * ld_q, ld_q, k, key, SCORE_T, SCORE_R, t);
+    for (; r < rows; r++)
+        for (size_t key = 0; key < k->n; key += VW)
+            score_tile(s + r * ld_s, ld_s, q + r * ld_q, ld_q, k, key, 1, VW, t);
+}
+
+static void scores(float *s, size_t ld_s, const float *q, size_t ld_q, size_t rows, const kv_run *k, int t)
+{
+    switch (t) {
+    case ZB_KV_F16:
+        scores_of(s, ld_s, q, ld_q, rows, k, ZB_KV_F16);
+        break;
+    case ZB_KV_BF16:
+        scores_of(s, ld_s, q, ld_q, rows, k, ZB_KV_BF16);
+        break;
+    case ZB_KV_Q8_0:
+        scores_of(s, ld_s, q, ld_q, rows, k, ZB_KV_Q8_0);
+        break;
+    case KV_BYTES_F32:
+        scores_of(s, ld_s, q, ld_q, rows, k, KV_BYTES_F32);
+        break;
+    default:
+        scores_of(s, ld_s, q, ld_q, rows, k, ZB_KV_F32);
+        break;
+    }
+}
+
+/* ---- weights ---- */
 
 /* Turn one row of `n` raw scores into weights; returns the factor for what was summed before. */
 static float attention_weights(float *s, size_t n, float scale, float *greatest, float *total)
 {
     vf top = v_set1(*greatest);
-    for (size_t i = n; i < ATTN_KEYS && i % VW; i++)
+    for (size_t i = n; i % VW; i++)
         s[i] = -INFINITY;
     for (size_t i = 0; i < n; i += VW) {
         const vf v = v_load(s + i) * scale;
@@ -38,52 +218,246 @@ static float attention_weights(float *s, size_t n, float scale, float *greatest,
     return factor;
 }
 
-static void scale_row(float *x, size_t n, float by)
+static void scale(float *y, const float *x, float by, size_t n)
 {
     const vf f = v_set1(by);
     for (size_t i = 0; i < n; i += VW) {
         const size_t w = min_size(VW, n - i);
-        v_store_upto(x + i, v_load_upto(x + i, w) * f, w);
+        v_store_upto(y + i, v_load_upto(x + i, w) * f, w);
+    }
+}
+
+/* ---- values ---- */
+
+/* V vectors of one output row from element c on; only the last may be partial, and only if V is 1. Tiles of falling
+ * length: none stands across a border of blocks of q8_0 unless it begins on one. */
+INLINE void value_tile(float *out, const float *p, const kv_run *v, size_t c, size_t width, const int V, const int t)
+{
+    const unsigned char *row = v->rows + c * kv_element(t);
+    const float *by = v->factors + c / ZB_KV_BLOCK;
+    vf acc[8];
+    UNROLL
+    for (int i = 0; i < V; i++)
+        acc[i] = V > 1 ? v_load(out + c + i * VW) : v_load_upto(out + c, width);
+    for (size_t key = 0; key < v->n; key++, row += v->row_bytes, by += v->blocks) {
+        vf w = v_set1(t == ZB_KV_Q8_0 ? by[0] : p[key]);
+        UNROLL
+        for (int i = 0; i < V; i++) {
+            if (t == ZB_KV_Q8_0 && i > 0 && i % PER_BLOCK == 0)
+                w = v_set1(by[i / PER_BLOCK]);
+            const unsigned char *at = row + (size_t)i * VW * kv_element(t);
+            acc[i] = v_fma(w, V > 1 ? kv_load(at, t) : kv_load_upto(at, t, width), acc[i]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < V; i++)
+        if (V > 1)
+            v_store(out + c + i * VW, acc[i]);
+        else
+            v_store_upto(out + c, acc[i], width);
+}
+
+/* out += p v for one row. With q8_0 the run's factors hold weight times scale. */
+INLINE void values_of(float *out, const float *p, const kv_run *v, const int t)
+{
+    size_t c = 0;
+    for (; c + 8 * VW <= v->dim; c += 8 * VW)
+        value_tile(out, p, v, c, VW, 8, t);
+    if (c + 4 * VW <= v->dim) {
+        value_tile(out, p, v, c, VW, 4, t);
+        c += 4 * VW;
+    }
+    if (c + 2 * VW <= v->dim) {
+        value_tile(out, p, v, c, VW, 2, t);
+        c += 2 * VW;
+    }
+    for (; c < v->dim; c += VW)
+        value_tile(out, p, v, c, min_size(VW, v->dim - c), 1, t);
+}
+
+static void values(float *out, const float *p, const kv_run *v, int t)
+{
+    switch (t) {
+    case ZB_KV_F16:
+        values_of(out, p, v, ZB_KV_F16);
+        break;
+    case ZB_KV_BF16:
+        values_of(out, p, v, ZB_KV_BF16);
+        break;
+    case ZB_KV_Q8_0:
+        values_of(out, p, v, ZB_KV_Q8_0);
+        break;
+    default:
+        values_of(out, p, v, ZB_KV_F32);
+        break;
+    }
+}
+
+/* factors[key, block] *= p[key] */
+static void weigh_factors(float *factors, const float *p, size_t n, size_t blocks)
+{
+    for (size_t key = 0; key < n; key++, factors += blocks)
+        for (size_t b = 0; b < blocks; b += VW) {
+            const size_t w = min_size(VW, blocks - b);
+            v_store_upto(factors + b, v_set1(p[key]) * v_load_upto(factors + b, w), w);
+        }
+}
+
+/* ---- a row alone ---- */
+
+/* Keys of a run that is read as stored: its factors must fit. */
+static size_t direct_length(const zb_attn_args *a, size_t pos, size_t end)
+{
+    const size_t blocks = (a->head_dim + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
+    return min_size(run_length(a, pos, end), ATTN_FACTOR / blocks);
+}
+
+static void attention_row(const zb_attn_args *a, size_t r)
+{
+    float s[ATTN_KEYS + VW], factors[ATTN_FACTOR + VW], *out = a->out + r * a->ld_out;
+    const float *q = a->q + r * a->ld_q;
+    const size_t end = min_size(a->key1, a->first_pos + r + 1);
+    for (size_t start = a->key0, stop; start < end; start = stop) {
+        stop = min_size(block_end(a, start), end);
+        for (size_t pos = start, n; pos < stop; pos += n) {
+            n = direct_length(a, pos, stop);
+            kv_run k = kv_run_at(a->k_pages, a->k_type, a, pos, n);
+            if (a->k_type == ZB_KV_Q8_0) {
+                kv_widen(factors, k.scales, ZB_KV_F16, n * k.blocks);
+                k.factors = factors;
+            }
+            scores(s + (pos - start), 0, q, 0, 1, &k, (int)a->k_type);
+        }
+        const float factor = attention_weights(s, stop - start, a->scale, a->greatest + r, a->total + r);
+        if (factor != 1.0f)
+            scale(out, out, factor, a->head_dim);
+        for (size_t pos = start, n; pos < stop; pos += n) {
+            n = direct_length(a, pos, stop);
+            kv_run v = kv_run_at(a->v_pages, a->v_type, a, pos, n);
+            if (a->v_type == ZB_KV_Q8_0) {
+                kv_widen(factors, v.scales, ZB_KV_F16, n * v.blocks);
+                weigh_factors(factors, s + (pos - start), n, v.blocks);
+                v.factors = factors;
+            }
+            values(out, s + (pos - start), &v, (int)a->v_type);
+        }
+    }
+}
+
+/* ---- a group of rows ---- */
+
+static size_t wide_length(const zb_attn_args *a, size_t pos, size_t end)
+{
+    return min_size(direct_length(a, pos, end), ATTN_WIDE / a->head_dim);
+}
+
+/* The run as f32, its scales too; returns the type that it then has. */
+static int widen_run(kv_run *k, zb_kv_type t, float *wide, float *factors)
+{
+    if (t == ZB_KV_F32)
+        return ZB_KV_F32;
+    kv_widen(wide, k->rows, (int)t, k->n * k->dim);
+    k->rows = (const unsigned char *)wide;
+    k->row_bytes = k->dim * sizeof *wide;
+    if (t != ZB_KV_Q8_0)
+        return ZB_KV_F32;
+    kv_widen(factors, k->scales, ZB_KV_F16, k->n * k->blocks);
+    k->factors = factors;
+    return KV_BYTES_F32;
+}
+
+/* out[r] += sum over the run's keys j < min(n, first + r) of s[r, j] v[j] */
+static void group_values(float *out, size_t ld_out, const float *s, size_t ld_s, size_t rows, const kv_run *v,
+                         size_t first, int t)
+{
+    const float *wide = (const float *)(const void *)v->rows;
+    if (t == ZB_KV_F32) {
+        outer_block(out, ld_out, rows, v->dim, s, ld_s, 1, wide, v->dim, v->n, first);
+        return;
+    }
+    float scaled[ATTN_ROWS * ATTN_KEYS], column[ATTN_KEYS];
+    for (size_t b = 0; b < v->blocks; b++) {
+        for (size_t key = 0; key < v->n; key++)
+            column[key] = v->factors[key * v->blocks + b];
+        for (size_t r = 0; r < rows; r++)
+            for (size_t key = 0; key < v->n; key += VW)
+                v_store(scaled + r * ATTN_KEYS + key, v_load(s + r * ld_s + key) * v_load(column + key));
+        const size_t c = b * ZB_KV_BLOCK;
+        outer_block(out + c, ld_out, rows, min_size(ZB_KV_BLOCK, v->dim - c), scaled, ATTN_KEYS, 1, wide + c, v->dim,
+                    v->n, first);
     }
 }
 
 static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
 {
-    float s[ATTN_ROWS * ATTN_KEYS], *greatest = a->greatest + row0, *total = a->total + row0;
+    enum { LD = ATTN_KEYS + VW };
+    float s[ATTN_ROWS * LD], wide[ATTN_WIDE], factors[ATTN_FACTOR + VW];
     const float *q = a->q + row0 * a->ld_q;
     float *out = a->out + row0 * a->ld_out;
-    for (size_t r = 0; r < rows; r++) {
-        greatest[r] = -INFINITY;
-        total[r] = 0;
-        memset(out + r * a->ld_out, 0, a->head_dim * sizeof(float));
-    }
-    const size_t end = min_size(a->key1, a->first_pos + row0 + rows); /* keys that the last row sees */
-    for (size_t page = a->key0 / a->page_tokens, base = a->key0; base < end; page++, base += a->page_tokens) {
-        const size_t in_page = min_size(a->page_tokens, end - base);
-        for (size_t k0 = 0; k0 < in_page; k0 += ATTN_KEYS) {
-            const size_t keys = min_size(ATTN_KEYS, in_page - k0), start = base + k0;
-            /* rows before `skip` end before this block; row r sees positions up to first_pos + row0 + r */
-            const size_t seen = a->first_pos + row0 + 1; /* keys that row 0 of the group sees */
-            const size_t skip = start < seen ? 0 : start + 1 - seen;
-            const size_t first = seen + skip - start;
-            dot_block_f32(s + skip * ATTN_KEYS, ATTN_KEYS, q + skip * a->ld_q, a->ld_q, rows - skip,
-                          (const float *)a->k_pages[page] + k0 * a->head_dim, a->head_dim, a->head_dim, keys, 0);
-            for (size_t r = skip; r < rows; r++) {
-                const float factor = attention_weights(s + r * ATTN_KEYS, min_size(keys, first + r - skip), a->scale,
-                                                       greatest + r, total + r);
-                if (factor != 1.0f)
-                    scale_row(out + r * a->ld_out, a->head_dim, factor);
-            }
-            outer_block(out + skip * a->ld_out, a->ld_out, rows - skip, a->head_dim, s + skip * ATTN_KEYS, ATTN_KEYS, 1,
-                        (const float *)a->v_pages[page] + k0 * a->head_dim, a->head_dim, keys, first);
+    const size_t seen = a->first_pos + row0 + 1; /* keys that row 0 of the group sees */
+    const size_t end = min_size(a->key1, seen + rows - 1);
+    for (size_t start = a->key0, stop; start < end; start = stop) {
+        stop = min_size(block_end(a, start), end);
+        for (size_t pos = start, n; pos < stop; pos += n) {
+            n = wide_length(a, pos, stop);
+            const size_t skip = pos < seen ? 0 : pos + 1 - seen; /* rows that end before this run */
+            kv_run k = kv_run_at(a->k_pages, a->k_type, a, pos, n);
+            const int t = widen_run(&k, a->k_type, wide, factors);
+            scores(s + skip * LD + (pos - start), LD, q + skip * a->ld_q, a->ld_q, rows - skip, &k, t);
+        }
+        for (size_t r = start < seen ? 0 : start + 1 - seen; r < rows; r++) {
+            const float factor = attention_weights(s + r * LD, min_size(stop, seen + r) - start, a->scale,
+                                                   a->greatest + row0 + r, a->total + row0 + r);
+            if (factor != 1.0f)
+                scale(out + r * a->ld_out, out + r * a->ld_out, factor, a->head_dim);
+        }
+        for (size_t pos = start, n; pos < stop; pos += n) {
+            n = wide_length(a, pos, stop);
+            const size_t skip = pos < seen ? 0 : pos + 1 - seen;
+            kv_run v = kv_run_at(a->v_pages, a->v_type, a, pos, n);
+            const int t = widen_run(&v, a->v_type, wide, factors);
+            group_values(out + skip * a->ld_out, a->ld_out, s + skip * LD + (pos - start), LD, rows - skip, &v,
+                         seen + skip - pos, t);
         }
     }
 }
 
 static void attention(const zb_attn_args *a)
 {
-    for (size_t r = 0; r < a->n_rows; r += ATTN_ROWS)
-        attention_group(a, r, min_size(ATTN_ROWS, a->n_rows - r));
+    if (a->head_dim > ATTN_DIM) {
+        zb_attention_ref(a);
+        return;
+    }
+    for (size_t r = 0; r < a->n_rows; r++) {
+        a->greatest[r] = -INFINITY;
+        a->total[r] = 0;
+        memset(a->out + r * a->ld_out, 0, a->head_dim * sizeof(float));
+    }
+    for (size_t r = 0, n; r < a->n_rows; r += n) {
+        n = min_size(ATTN_ROWS, a->n_rows - r);
+        if (n >= SCORE_T) {
+            attention_group(a, r, n);
+        } else {
+            n = 1;
+            attention_row(a, r);
+        }
+    }
+}
+
+static void attention_join(float *out, float *greatest, float *total, const float *out2, float greatest2, float total2,
+                           size_t n)
+{
+    if (total2 == 0)
+        return;
+    const float m = greatest2 > *greatest ? greatest2 : *greatest;
+    const float a = expf(*greatest - m), b = expf(greatest2 - m);
+    const vf av = v_set1(a), bv = v_set1(b);
+    for (size_t i = 0; i < n; i += VW) {
+        const size_t w = min_size(VW, n - i);
+        v_store_upto(out + i, v_fma(av, v_load_upto(out + i, w), bv * v_load_upto(out2 + i, w)), w);
+    }
+    *total = a * *total + b * total2;
+    *greatest = m;
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include "kernels/vec/vec_math.h"
 #include "kernels/vec/vec_products.h"
 #include "kernels/vec/vec_rows.h"
+#include "kernels/vec/vec_kv.h"
 #include "kernels/vec/vec_attention.h"
 #include "kernels/vec/vec_mixers.h"
 
@@ -26,6 +27,9 @@ const zb_kernels VEC_SET = {
     .mamba1_scan = mamba1_scan,
     .rope = rope,
     .attention = attention,
+    .attention_join = attention_join,
+    .kv_store = kv_store,
+    .scale = scale,
     .glu = glu,
     .add = add,
     .read_sum = read_sum,
