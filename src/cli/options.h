@@ -41,6 +41,7 @@ typedef struct cli_args {
 
     const char *model;
     int64_t ctx_size, threads, batch_size, dt_floor; /* dt_floor: a zamba_dt_floor */
+    bool recurrent;
     int64_t compute, cache_type_k, cache_type_v;     /* a zamba_compute or CLI_UNSET; zamba_kv_types */
 
     const char *prompt, *file, *prompt_ids, *system;

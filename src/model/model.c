@@ -91,12 +91,31 @@ static uint64_t bf16_bytes(const zamba_model *m)
     return bytes;
 }
 
+static zb_kv_type kv_type(zamba_kv_type wanted, int bf16)
+{
+    switch (wanted) {
+    case ZAMBA_KV_F32:
+        return ZB_KV_F32;
+    case ZAMBA_KV_F16:
+        return ZB_KV_F16;
+    case ZAMBA_KV_BF16:
+        return ZB_KV_BF16;
+    case ZAMBA_KV_Q8_0:
+        return ZB_KV_Q8_0;
+    case ZAMBA_KV_AUTO:
+        break;
+    }
+    return bf16 ? ZB_KV_F16 : ZB_KV_F32;
+}
+
 /* What the products compute in, how many rows go together, and the frequencies of rope. */
 static zamba_status choose_compute(zamba_model *m, const zamba_model_options *o, zamba_error *err)
 {
     const zb_config *c = &m->plan.config;
     m->bf16 = o->compute == ZAMBA_COMPUTE_BF16 ||
               (o->compute == ZAMBA_COMPUTE_AUTO && m->kernels->fast_bf16 && bf16_bytes(m) >= ROUNDING_BYTES);
+    m->kv_k = kv_type(o->kv_k, m->bf16);
+    m->kv_v = kv_type(o->kv_v, m->bf16);
     m->n_batch = (size_t)o->n_batch;
     if (m->n_batch == 0) {
         m->n_batch = GREATEST_BATCH;
@@ -190,6 +209,8 @@ const zamba_chat *zamba_model_chat(const zamba_model *m)
 
 /* ---- questions ---- */
 
+static const char *const kv_names[ZB_N_KV_TYPES] = {"f32", "f16", "bf16", "q8_0"};
+
 static const char *main_dtype(const zamba_model *m)
 {
     uint64_t bytes[ZB_N_DTYPES] = {0};
@@ -223,6 +244,8 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         .dtype = main_dtype(m),
         .kernels = m->kernels->name,
         .compute = m->bf16 ? "bf16" : "f32",
+        .kv_k = kv_names[m->kv_k],
+        .kv_v = kv_names[m->kv_v],
         .rope_note = c->rope_note,
         .dt_floor_note = c->dt_floor_note,
         .n_layers = (int32_t)c->n_layers,

@@ -17,6 +17,7 @@ struct zamba_model {
     const zb_kernels *kernels;
     int bf16;      /* products round activations to bf16 */
     int recurrent; /* Mamba-2 goes token by token        */
+    zb_kv_type kv_k, kv_v;
     int n_threads, n_threads_batch;
     float *inv_freq; /* [head_dim / 2] with rope */
     zb_pool *pool;
