@@ -106,8 +106,7 @@ static int do_system(chat *c, char *rest)
 static bool settable(const cli_option *o)
 {
     return (o->kind == CLI_INT || o->kind == CLI_REAL) && (o->commands & CLI_SAMPLING) == CLI_SAMPLING &&
-           o->offset != offsetof(cli_args, ctx_size) && o->offset != offsetof(cli_args, threads) &&
-           o->offset != offsetof(cli_args, batch_size);
+           o->offset != offsetof(cli_args, ctx_size) && o->offset != offsetof(cli_args, batch_size);
 }
 
 static int do_set(chat *c, char *rest)

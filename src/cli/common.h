@@ -82,6 +82,11 @@ char *cli_model_path(const cli_args *args, size_t *next);
  * or if the text comes from elsewhere (`have_text`); else it is TEXT. *text is NULL if there is none. Returns an exit
  * code. */
 int cli_model_and_text(const cli_args *args, bool have_text, char **model, const char **text);
+/* Choose the cores and read the numbers of threads that the command line names. Before a model is opened. Returns an
+ * exit code. */
+int cli_place(cli_args *args);
+/* A number of threads that fits this process, or a message that begins with `what`. Returns an exit code. */
+int cli_threads(const struct cli_command *command, const char *what, const char *text, int64_t *n);
 /* Open with the command line's options and tell about it with --verbose. Returns an exit code. */
 int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s);
 /* Refuse words that the command has no use for. Returns 0 or 2. */

@@ -162,6 +162,7 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
     zamba_model_options options = zamba_model_defaults();
     zamba_model_info info = {.size = sizeof info};
     options.n_threads = (int32_t)args->threads;
+    options.n_threads_batch = (int32_t)args->threads_batch;
     options.dt_floor = (zamba_dt_floor)args->dt_floor;
     options.n_batch = (int32_t)args->batch_size;
     /* debug's numbers are compared with those of programs that compute in f32 */

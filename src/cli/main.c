@@ -42,10 +42,10 @@ int main(int argc, char **argv)
             code = cmd_version(&args);
         else if (args.help)
             help_print(args.command, (int)args.color);
-        else if (args.command)
-            code = args.command->run(&args);
-        else
+        else if (!args.command)
             code = args.words.n ? unknown_command(args.words.items[0]) : cli_hint(NULL);
+        else if ((code = cli_place(&args)) == 0)
+            code = args.command->run(&args);
         code = out_finish(code);
     }
     cli_args_free(&args);

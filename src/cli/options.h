@@ -40,9 +40,11 @@ typedef struct cli_args {
     cli_list words; /* what is no option: MODEL, PROMPT, FILE */
 
     const char *model;
-    int64_t ctx_size, threads, batch_size, dt_floor; /* dt_floor: a zamba_dt_floor */
+    int64_t ctx_size, batch_size, dt_floor;                                 /* dt_floor: a zamba_dt_floor */
+    const char *threads_given, *threads_batch_given, *cpu_mask, *cpu_range; /* read by cli_place() */
+    int64_t threads, threads_batch;                                         /* 0: all cores, as threads */
     bool recurrent;
-    int64_t compute, cache_type_k, cache_type_v;     /* a zamba_compute or CLI_UNSET; zamba_kv_types */
+    int64_t compute, cache_type_k, cache_type_v; /* a zamba_compute or CLI_UNSET; zamba_kv_types */
 
     const char *prompt, *file, *prompt_ids, *system;
     bool echo, raw, chat, no_bos, no_parse_special, special, keep_space, documents;

@@ -20,10 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 #include "core/mem.h"
@@ -351,12 +351,13 @@ void zb_pool_run(zb_pool *p, size_t n_tasks, zb_task_fn fn, void *ctx)
 
 int zb_pool_cores(void)
 {
+    long n = 0;
 #if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        const int n = CPU_COUNT(&set);
-        return n > 0 ? n : 1;
-    }
+    unsigned long set[256] = {0}; /* a cpu_set_t ends at 1024 cores */
+    if (sched_getaffinity(0, sizeof set, (cpu_set_t *)set) == 0)
+        n = CPU_COUNT_S(sizeof set, (cpu_set_t *)set);
 #endif
-    return 1;
+    if (n < 1)
+        n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (int)n;
 }

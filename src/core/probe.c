@@ -38,6 +38,11 @@ static void read_part(void *ctx, size_t part, int worker)
     p->sums[part * 8] = sum;
 }
 
+int32_t zamba_cores(void)
+{
+    return zb_pool_cores();
+}
+
 zamba_status zamba_probe_read(size_t n_bytes, int32_t n_threads, int32_t repeats, double *bytes_per_second,
                               zamba_error *err)
 {

@@ -57,7 +57,7 @@ class Help(Case):
 
     def test_options_that_the_commands_share_are_in_the_help(self):
         for command, options in {
-            "run": "-m -c -n -t -b -p -f -s -r -v -h --model --ctx-size --predict --threads --prompt --file --seed --temp "
+            "run": "-m -c -n -t -tb -C -Cr -b -p -f -s -r -v -h --threads-batch --cpu-mask --cpu-range --model --ctx-size --predict --threads --prompt --file --seed --temp "
                    "--top-k --top-p --min-p --typical --repeat-penalty --repeat-last-n --presence-penalty "
                    "--frequency-penalty --logit-bias --stop --logprobs --prompt-ids --json --dt-floor --ignore-eos --no-bos "
                    "--no-parse-special --load-state --save-state --progress --color",
@@ -186,6 +186,76 @@ class Usage(Case):
                 result = run(*words)
                 self.fails(result, 1, *message)
                 self.assertEqual(result.out, "")
+
+
+class Placement(Case):
+    """Threads and cores. What this machine has is asked for, so that the test holds on any."""
+
+    CORES = sorted(os.sched_getaffinity(0))
+    WORDS = ("run", MODEL, "-p", "A dog", "-n", "3", "--temp", "0", "--json", "--verbose")
+
+    @staticmethod
+    def mask(cores):
+        return f"{sum(1 << core for core in cores):x}"
+
+    def threads(self, *words, **how):
+        """How many threads computed, and the result."""
+        result = run(*self.WORDS, *words, **how)
+        self.assertEqual(result.code, 0, result.err)
+        return int(re.search(r"(\d+) threads", result.err)[1]), result
+
+    def test_numbers_of_threads(self):
+        n = len(self.CORES)
+        for option in ("--threads", "-t", "--threads-batch", "-tb"):
+            for bad in ("0", "-1", "10000", str(n + 1), "99999999999999999999", "many", "1.5", "1x", "", " "):
+                with self.subTest(option=option, bad=bad):
+                    full = "--threads-batch" if "b" in option else "--threads"
+                    limit = f"1 to {n}, the cores that this process may use" if n > 1 else "wanted 1"
+                    self.fails(run(*self.WORDS, option, bad), 2, f"{full}: found '{bad}'", limit)
+        one, result = self.threads("-t", "1")
+        self.assertEqual(one, 1)
+        for words in (["-t", str(n)], ["-t", "1", "-tb", str(n)], ["--threads", str(n), "--threads-batch=1"]):
+            self.assertEqual(self.threads(*words)[1].json["ids"], result.json["ids"])
+        for command in (["perplexity", MODEL, MODEL / "valid20k.u16", "--limit", "9"], ["inspect", MODEL], ["chat", MODEL],
+                        ["debug", "logits", MODEL, "--ids", "-", "-o", self.folder / "x"], ["bench", MODEL]):
+            self.fails(run(*command, "-tb", "10000"), 2, f"1 to {n}," if n > 1 else "wanted 1")
+
+    def test_cores(self):
+        first, last = self.CORES[0], self.CORES[-1]
+        for words in (["-C", self.mask([first])], ["--cpu-mask", "0x" + self.mask([first]).upper()],
+                      ["--cpu-range", f"{first}-{first}"], ["-Cr", f"{last}-{last}"], ["-Cr", f"{last}-"],
+                      ["-C", self.mask([first, 5000])], ["-C", "000" + self.mask([last])]):
+            with self.subTest(words=words):
+                self.assertEqual(self.threads(*words)[0], 1)
+        everywhere = ["-C", self.mask(self.CORES)], ["-Cr", f"0-{last}"], ["-Cr", "0-99999999999999999999"], ["-Cr", f"-{last}"]
+        for words in (*everywhere, ["-C", self.mask([first]), "-Cr", f"{first}-{last}"]):
+            with self.subTest(words=words):
+                self.assertEqual(self.threads(*words)[0], len(self.CORES))
+        self.fails(run(*self.WORDS, "-C", self.mask([first]), "-t", "2"), 2, "found '2', wanted 1, ", "one core only")
+
+    def test_no_such_cores(self):
+        for option in ("--cpu-mask", "-C"):
+            for bad in ("", "0x", "g", "-1", "1,2", "0x1 "):
+                self.fails(run(*self.WORDS, option, bad), 2, f"--cpu-mask: found '{bad}'", "hexadecimal")
+        for bad in ("", "-", "1", "2-1", "0-1-2", "a-b", "0- 1", "0x0-0x1"):
+            self.fails(run(*self.WORDS, "--cpu-range", bad), 2, f"--cpu-range: found '{bad}'", "wanted LO-HI")
+        there = "wanted some of " + str(self.CORES[0])
+        for words in (["-C", "0"], ["-C", "0x" + self.mask([4000])], ["-C", "1" + "0" * 9000], ["-Cr", "5000-6000"],
+                      ["-Cr", "16384-"], ["-C", "0", "-Cr", "20000-20001"]):
+            with self.subTest(words=[word[:20] for word in words]):
+                self.fails(run(*self.WORDS, *words), 2, "names no core that this process may use", there)
+
+    def test_cores_that_the_process_was_not_given(self):
+        if len(self.CORES) < 2:
+            self.skipTest("one core")
+        first, last = self.CORES[0], self.CORES[-1]
+        os.sched_setaffinity(0, {first})
+        try:
+            self.assertEqual(self.threads()[0], 1)
+            self.fails(run(*self.WORDS, "-C", self.mask([last])), 2, f"may use, wanted some of {first}")
+            self.fails(run(*self.WORDS, "-t", "2"), 2, "wanted 1, ")
+        finally:
+            os.sched_setaffinity(0, self.CORES)
 
 
 class Streams(Case):
