@@ -103,7 +103,7 @@ INLINE vf v_from_i8(const void *p)
     return __builtin_convertvector(b, vf);
 }
 
-#ifdef __ARM_NEON
+#ifdef ZB_HAVE_NEON /* not only __ARM_NEON: the generic set is without intrinsics */
 
 INLINE void v_to_f16(void *p, vf a)
 {
