@@ -44,8 +44,9 @@ check: ## test, asan-ubsan and lint
 	@$(MAKE) --no-print-directory asan-ubsan
 	@$(MAKE) --no-print-directory lint
 
-bench: build ## tokens per second of the default model beside the memory bandwidth; ARGS as for `zamba bench`
-	@$(PROGRAM) bench $(ARGS)
+bench: ## zamba beside llama.cpp and transformers: the table of docs/SPEED.md (hours; see bench/rivals.py --help for ARGS)
+	$(call setup,build)
+	@python3 bench/rivals.py $(ARGS)
 
 fuzz: ## a minute of fuzzing for every parser (needs clang); SECONDS=n for another time each
 	$(call setup,ci)

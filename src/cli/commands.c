@@ -61,12 +61,14 @@ const cli_command cli_commands[] = {
      "zamba perplexity Zamba2-1.2B wiki.test.txt --window 1024\n"
      "zamba perplexity starter-zamba2 valid20k.u16 --ids-u16 --window 256"},
     {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE", "measure speed",
-     "Tokens per second for reading prompts and for writing, beside the memory bandwidth that a plain read loop "
-     "reaches "
-     "in the same run: a decoded token reads every weight it uses once, so bandwidth is the bound. `bench tokenizer` "
-     "measures the tokenizer on the text of FILE.",
+     "Tokens per second for reading prompts and for writing, at several depths of the context, by several sequences "
+     "together, with several numbers of threads; then where the time goes, operation by operation. Beside it stand the "
+     "memory bandwidth that a loop reaches that only reads, and the products that the cores do in registers, probed in "
+     "the same run: a decoded token reads every weight it uses once, so bandwidth is its bound, and arithmetic that of "
+     "a prompt. `bench tokenizer` measures the tokenizer on the text of FILE.",
      "zamba bench Zamba2-1.2B\n"
-     "zamba bench Zamba2-1.2B -p 128,512 -n 32 -r 5 -o json\n"
+     "zamba bench Zamba2-1.2B -p 128,512,2048 -n 128 -d 0,4096 -t 1,2\n"
+     "zamba bench Zamba2-1.2B -p 0 -n 32 -b 1,2,4,8,16,32 -o json\n"
      "zamba bench tokenizer Zamba2-1.2B book.txt"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden [MODEL] --ids FILE -o OUT",
      "write logits or hidden states, to compare with other programs",

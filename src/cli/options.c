@@ -49,10 +49,9 @@ const cli_option cli_options[] = {
      "where it is faster."},
     {"compute", 0, CLI_CHOICE, "auto|f32|bf16", CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "f32",
      "What products compute in. auto: what the other commands do."},
-    {"recurrent", 0, CLI_FLAG, NULL, CLI_FORWARD, G_MODEL, AT(recurrent), 0, 0, NULL,
+    {"recurrent", 0, CLI_FLAG, NULL, CLI_FORWARD, G_MODEL, AT(recurrent), 0, 0, "",
      "Read prompts token by token in the Mamba-2 layers too: slower, but then logits are the same bits however many "
-     "tokens "
-     "were read together."},
+     "tokens were read together."},
     {"cache-type-k -ctk", 0, CLI_CHOICE, "auto|f32|f16|bf16|q8_0", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cache_type_k),
      0, 0, "auto", "How keys are kept. auto: f16, or f32 where products compute in f32."},
     {"cache-type-v -ctv", 0, CLI_CHOICE, "auto|f32|f16|bf16|q8_0", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cache_type_v),

@@ -63,7 +63,7 @@ class Help(Case):
                    "--no-parse-special --load-state --save-state --progress --color",
             "debug": "--ids --split -o --dt-floor --ignore-eos --threads",
             "perplexity": "--window --stride --ids-u16 --json --dt-floor --ignore-eos --threads",
-            "bench": "-p -n -r -o --dt-floor --ignore-eos --threads",
+            "bench": "-p -n -d -b -t -r -o --compute --no-profile --dt-floor --ignore-eos --threads",
             "chat": "--system --temp --dt-floor --ignore-eos --threads",
             "tokenize": "--jsonl --no-bos --no-parse-special",
             "inspect": "--compare --json -c",
@@ -138,8 +138,6 @@ class Usage(Case):
             [["debug", "logits", MODEL, "--ids", "x"], "needs -o OUT"],
             [["perplexity"], "needs a FILE"],
             [["perplexity", MODEL], "needs a FILE"],
-            [["bench", "-p", "x"], "found 'x'"],
-            [["bench", "-p", "0", "-n", "0"], "nothing to measure"],
         ):
             with self.subTest(words=words):
                 result = run(*words)
@@ -179,7 +177,6 @@ class Usage(Case):
             [["detokenize", MODEL, "5000"], "5000"],
             [["perplexity", MODEL, "/no/such/file"], "No such file"],
             [["perplexity", MODEL, "/dev/null"], "at least 2"],
-            [["bench", "tokenizer", MODEL, "/dev/null"], "empty"],
             [["debug", "logits", MODEL, "--ids", "/no/such/file", "-o", "x"], "No such file"],
         ):
             with self.subTest(words=words):
@@ -654,32 +651,6 @@ class Measure(Case):
         self.fails(run("perplexity", MODEL, as_ids, "--window", "8", "--stride", "9"), 1, "--stride")
         self.fails(run("perplexity", MODEL, self.file("odd.u16", b"abc")), 1, "3 bytes")
         self.fails(run("perplexity", MODEL, self.file("big.u16", b"\xff\xff\1\0")), 1, "65535")
-
-    def test_bench(self):
-        words = ["bench", MODEL, "-p", "16", "-n", "4,6", "-r", "2", "--threads", "1", "-o"]
-        x = run(*words, "json").json
-        self.assertEqual([(t["test"], t["n"], len(t["samples"])) for t in x["tests"]],
-                         [("prompt", 16, 2), ("write", 4, 2), ("write", 6, 2)])
-        self.assertGreater(x["read_bandwidth"], 1e8)
-        for t in x["tests"]:
-            self.assertGreater(t["tokens_per_second"], 0)
-            if t["test"] == "write":
-                self.assertAlmostEqual(t["bandwidth_fraction"],
-                                       t["bytes_per_token"] * t["tokens_per_second"] / x["read_bandwidth"], delta=1e-3)
-        lines = run(*words, "csv").out.splitlines()
-        self.assertEqual(len(lines), 4)
-        self.assertEqual(len({line.count(",") for line in lines}), 1)
-        table = run(*words, "md").out
-        self.assertIn("| write 4", table)
-        self.assertIn("read bandwidth", table)
-
-    def test_bench_tokenizer(self):
-        text = self.file("text", "Once upon a time there was a king who had three sons.\n" * 2000)
-        x = run("bench", "tokenizer", MODEL, text, "-r", "1", "-o", "json").json
-        self.assertEqual(x["bytes"], text.stat().st_size)
-        self.assertGreater(x["tokenize_mb_per_cpu_second"], 0)
-        self.assertGreater(x["load_ms"], 0)
-        self.assertIn("| tokenize", run("bench", "tokenizer", text, "-r", "1").out)
 
 
 if __name__ == "__main__":

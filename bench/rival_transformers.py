@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""rival_transformers.py — Hugging Face transformers on the CPU as a rival: the same checkpoint folder, in bf16. Started
+by rivals.py; requests and answers: rival_lines.py."""
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from rival_lines import Clock, random_ids, serve
+
+
+class Transformers:
+    model = None
+
+    def do_hello(self):
+        logging.set_verbosity_error()
+        return dict(name="transformers", version=f"transformers {transformers.__version__}, torch {torch.__version__}")
+
+    def do_open(self, path, threads, context):
+        torch.set_num_threads(threads)
+        with Clock() as clock:
+            self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16)
+            self.model.eval()
+            clock.lap()
+        self.ids = torch.tensor([random_ids(context + 1, self.model.config.vocab_size)])
+        return dict(load_s=clock.walls[0])
+
+    def do_close(self):
+        self.model = None
+        return {}
+
+    def do_threads(self, threads):
+        torch.set_num_threads(threads)
+        return {}
+
+    @torch.inference_mode()
+    def forward(self, first, n, cache=None):
+        return self.model(input_ids=self.ids[:, first:first + n], past_key_values=cache, use_cache=True,
+                          logits_to_keep=1)
+
+    def do_prompt(self, n):
+        with Clock() as clock:
+            self.forward(0, n)
+            clock.lap()
+        return clock.answer
+
+    def do_fill(self, depth):
+        self.filled = max(depth, 1)
+        return dict(depth=self.filled)
+
+    def do_decode(self, n, batch=1, keep=False):
+        """The cache cannot be taken back, so the context is read anew."""
+        cache = self.forward(0, self.filled).past_key_values
+        with Clock() as clock:
+            for i in range(n):
+                cache = self.forward(self.filled + i, 1, cache).past_key_values
+                clock.lap()
+        return clock.answer
+
+
+if __name__ == "__main__":
+    serve(Transformers())
