@@ -79,7 +79,7 @@ def table(results):
         sign = "" if bar is None else ("≥ " if better == "more" else "≤ ") + (
             f"{100 * bar:.0f} %" if kind == "share" else f"{bar:g} x")
         lines.append("| " + " | ".join([
-            text.format(model=r.get("model", "")), str(r["threads"]), r["ours"], r.get("beside", ""),
+            text.format(model=r.get("model", "").replace("b", "B")), str(r["threads"]), r["ours"], r.get("beside", ""),
             written(r["value"], kind), sign, {True: "met", False: "not met", None: ""}[judged],
             f"{r['time'][:10]}, {r['commit']}" + (", disturbed" if r.get("disturbed") else "")]) + " |")
     judged = [met(r["row"], r["value"]) for r in rows]
