@@ -48,7 +48,7 @@ class Table(unittest.TestCase):
         self.assertEqual(len(rows), 6)
         self.assertIn("| 1 | 7 tokens/s | 6 tokens/s | 1.15 x | ≥ 1.1 x | met | 2026-02-02, abc |", rows[0])
         self.assertIn("| 1.00 x | ≥ 1.1 x | not met |", rows[1])
-        self.assertEqual([m in r for m, r in zip(("2.7b", "7b", "512"), rows[2:5])], [True] * 3)
+        self.assertEqual([m in r for m, r in zip(("2.7B", "7B", "512"), rows[2:5])], [True] * 3)
         self.assertIn("| 0.50 x |  |  |", rows[5])  # reported, no bar
         self.assertIn("4 bars met, 1 not met.", lines)
 
