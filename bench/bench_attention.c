@@ -3,8 +3,8 @@
  *
  *   bench_attention [SET ...]      sets to measure (generic avx2 avx512 neon); default: the one that would be used
  *
- * Every figure is the best of some runs; reading and attention take turns. Pages lie as in the model's pool: a page
- * holds 32 tokens of every head, keys then values. */
+ * Every figure is the best of some runs; reading and attention take turns. Pages lie as in the model's pool: 32 tokens,
+ * head by head, keys then values; a row goes through them page by page, head by head. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +20,6 @@
 #define PAGE   32
 #define KEYS   ((size_t)16384)
 #define ROWS   64
-#define PIECE  2048
 
 static volatile uint64_t sink;
 static unsigned char *memory;
@@ -48,7 +47,8 @@ typedef struct setting {
     const zb_kernels *k;
     zb_kv_type t;
     size_t dim, heads;
-    float *q, *out, *out2;
+    float *q, *out;     /* [heads or ROWS, dim]    */
+    float *sums;        /* [heads]: greatest, total */
     const void **pages; /* [2][KEYS / PAGE] */
 } setting;
 
@@ -56,40 +56,39 @@ static void head_pages(const setting *s, size_t head)
 {
     const size_t bytes = zb_kv_bytes(s->t, PAGE, s->dim);
     for (size_t i = 0; i < KEYS / PAGE; i++) {
-        s->pages[i] = memory + (i * 2 * s->heads + head) * bytes;
-        s->pages[KEYS / PAGE + i] = memory + (i * 2 * s->heads + s->heads + head) * bytes;
+        s->pages[i] = memory + (i * s->heads + head) * 2 * bytes;
+        s->pages[KEYS / PAGE + i] = memory + ((i * s->heads + head) * 2 + 1) * bytes;
     }
 }
 
-/* One row over all heads, in pieces, as a decode step does it. */
+/* One row over all heads, page by page, as a decode step does it. */
 static void decode(const setting *s)
 {
-    for (size_t h = 0; h < s->heads; h++) {
-        float greatest = -INFINITY, total = 0, greatest2, total2;
-        head_pages(s, h);
-        memset(s->out, 0, s->dim * sizeof(float));
-        for (size_t key = 0; key < KEYS; key += PIECE) {
-            const zb_attn_args a = {.out = s->out2,
+    const size_t bytes = zb_kv_bytes(s->t, PAGE, s->dim);
+    for (size_t i = 0; i < KEYS / PAGE; i++)
+        for (size_t h = 0; h < s->heads; h++) {
+            const unsigned char *at = memory + (i * s->heads + h) * 2 * bytes;
+            const void *k = at, *v = at + bytes;
+            const zb_attn_args a = {.out = s->out + h * s->dim,
                                     .q = s->q,
                                     .ld_out = s->dim,
                                     .ld_q = s->dim,
-                                    .greatest = &greatest2,
-                                    .total = &total2,
+                                    .greatest = s->sums + h * 2,
+                                    .total = s->sums + h * 2 + 1,
                                     .n_rows = 1,
                                     .first_pos = KEYS - 1,
-                                    .key0 = key,
-                                    .key1 = key + PIECE,
-                                    .k_pages = s->pages,
-                                    .v_pages = s->pages + KEYS / PAGE,
+                                    .key0 = i * PAGE,
+                                    .key1 = i * PAGE + PAGE,
+                                    .goes_on = i > 0,
+                                    .k_pages = &k - i,
+                                    .v_pages = &v - i,
                                     .k_type = s->t,
                                     .v_type = s->t,
                                     .page_tokens = PAGE,
                                     .head_dim = s->dim,
                                     .scale = 0.05f};
             s->k->attention(&a);
-            s->k->attention_join(s->out, &greatest, &total, s->out2, greatest2, total2, s->dim);
         }
-    }
 }
 
 static void prefill(const setting *s, size_t keys, size_t rows)
@@ -118,7 +117,7 @@ static void bench(const zb_kernels *k, zb_kv_type t, size_t dim)
 {
     setting s = {.k = k, .t = t, .dim = dim};
     s.heads = MEMORY / (KEYS / PAGE * 2 * zb_kv_bytes(t, PAGE, dim));
-    s.q = floats(ROWS * dim), s.out = floats(ROWS * dim), s.out2 = floats(dim);
+    s.q = floats(ROWS * dim), s.out = floats((s.heads > ROWS ? s.heads : ROWS) * dim), s.sums = floats(2 * s.heads);
     s.pages = malloc(2 * KEYS / PAGE * sizeof *s.pages);
     float *row = floats(dim);
     if (s.pages == NULL)
@@ -155,7 +154,7 @@ static void bench(const zb_kernels *k, zb_kv_type t, size_t dim)
     printf(" GFLOP/s\n");
     zb_free_aligned(s.q);
     zb_free_aligned(s.out);
-    zb_free_aligned(s.out2);
+    zb_free_aligned(s.sums);
     zb_free_aligned(row);
     free(s.pages);
 }

@@ -43,7 +43,8 @@ const char *zb_kv_name(zb_kv_type t);
  * with s[j] = scale * q[r].k[j] and j over [key0, min(key1, first_pos + r + 1)),
  *   greatest[r] = max s[j];   total[r] = sum exp(s[j] - greatest[r]);   out[r] = sum exp(s[j] - greatest[r]) v[j]
  * A row that sees no key of the piece gets -infinity, 0 and zeros. Page i holds positions [i * page_tokens, (i+1) *
- * page_tokens). key0 is a multiple of page_tokens. */
+ * page_tokens). key0 is a multiple of page_tokens. With goes_on the pieces of a row may be computed one after another;
+ * if pages are of 32 tokens, the bits are those of one piece, wherever it is cut. */
 typedef struct zb_attn_args {
     float *out;     /* rows at out + r * ld_out, head_dim each                        */
     const float *q; /* rows at q + r * ld_q                                           */
@@ -52,6 +53,7 @@ typedef struct zb_attn_args {
     size_t n_rows;           /* query rows                                            */
     size_t first_pos;        /* position of query row 0                               */
     size_t key0, key1;
+    int goes_on;                /* nonzero: out, greatest and total hold the keys before key0, and these come to them */
     const void *const *k_pages; /* pages of this head                                 */
     const void *const *v_pages;
     zb_kv_type k_type, v_type;

@@ -180,6 +180,55 @@ static void test_pieces(void **state)
         pieces_of(sets[i]);
 }
 
+/* A row that goes on piece by piece: the bits of one piece, in every set but ref. */
+static void goes_on_of(const zb_kernels *k)
+{
+    enum { PAGE = 32, N = 300, ROWS = 41 };
+    static const size_t borders[] = {0, 32, 64, 224, 288, 320}, dims[] = {24, 160};
+    for (int t = 0; t < ZB_N_KV_TYPES; t++)
+        for (size_t d = 0; d < 2; d++)
+            for (size_t rows = 1; rows <= ROWS; rows += ROWS - 1) {
+                const size_t dim = dims[d];
+                store s = store_open(dim, PAGE, N, (zb_kv_type)t, (zb_kv_type)((t + (int)d) % ZB_N_KV_TYPES));
+                float *q = random_block(rows * dim, 39, -4, 4), *want = block(rows * dim * 4),
+                      *got = filled_block(rows * dim, 5);
+                float greatest[2][ROWS], total[2][ROWS];
+                zb_attn_args a = args_of(&s, want, q, dim, rows);
+                a.greatest = greatest[0], a.total = total[0];
+                k->attention(&a);
+                a.out = got, a.greatest = greatest[1], a.total = total[1];
+                for (size_t i = 0; i + 1 < sizeof borders / sizeof *borders; i++) {
+                    a.key0 = borders[i];
+                    a.key1 = borders[i + 1] < N ? borders[i + 1] : N;
+                    a.goes_on = i > 0;
+                    k->attention(&a);
+                }
+                if (strcmp(k->name, "ref") != 0) {
+                    assert_memory_equal(got, want, rows * dim * 4);
+                    assert_memory_equal(greatest[1], greatest[0], rows * 4);
+                    assert_memory_equal(total[1], total[0], rows * 4);
+                }
+                for (size_t r = 0; r < rows; r++) {
+                    k->scale(got + r * dim, got + r * dim, 1.0f / total[1][r], dim);
+                    k->scale(want + r * dim, want + r * dim, 1.0f / total[0][r], dim);
+                }
+                check_close(got, want, rows * dim, TOL, "%s: %s, going on", k->name, types_of(&s));
+                free(q);
+                free(want);
+                free(got);
+                store_close(&s);
+            }
+}
+
+static void test_goes_on(void **state)
+{
+    (void)state;
+    const zb_kernels *sets[MAX_SETS];
+    const size_t n = sets_of_this_cpu(sets);
+    for (size_t i = 0; i < n; i++)
+        goes_on_of(sets[i]);
+}
+
 static void join_of(const zb_kernels *k)
 {
     enum { N = 37 };
@@ -479,9 +528,10 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_ref), cmocka_unit_test(test_pieces), cmocka_unit_test(test_join),
-        cmocka_unit_test(test_scale),       cmocka_unit_test(test_bits),   cmocka_unit_test(test_stored),
-        cmocka_unit_test(test_errors),      cmocka_unit_test(test_nan),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_against_ref), cmocka_unit_test(test_pieces), cmocka_unit_test(test_goes_on),
+        cmocka_unit_test(test_join),        cmocka_unit_test(test_scale),  cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_stored),      cmocka_unit_test(test_errors), cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  * specification of zb_kernels.attention. With n = min(key1, first_pos + r + 1) and j = key0 .. n - 1
  *   s[r,j] = scale * q[r].k[j];   greatest[r] = max_j s;   total[r] = sum_j exp(s[r,j] - greatest[r])
  *   out[r] = sum_j exp(s[r,j] - greatest[r]) * v[j]
+ * With goes_on these are added to what greatest, total and out hold, as attention_join does.
  * Two passes over the keys (the greatest score, then the sums), each score computed anew, so that no memory grows with
  * the context. Position j is row j % page_tokens of page j / page_tokens. Keys behind first_pos + r are never read for
  * row r. */
@@ -43,12 +44,14 @@ void zb_attention_ref(const zb_attn_args *a)
         const float *q = a->q + r * a->ld_q;
         float *out = a->out + r * a->ld_out;
         const size_t seen = a->first_pos + r + 1, n = seen < a->key1 ? seen : a->key1;
-        float greatest = -INFINITY;
+        const float before = a->goes_on ? a->greatest[r] : -INFINITY;
+        float greatest = before;
         for (size_t j = a->key0; j < n; j++)
             greatest = fmaxf(greatest, score(a, q, j));
-        double total = 0;
+        const float kept = before == greatest ? 1.0f : expf(before - greatest); /* of what was summed before */
+        double total = a->goes_on ? (double)kept * (double)a->total[r] : 0;
         for (size_t i = 0; i < a->head_dim; i++)
-            out[i] = 0;
+            out[i] = a->goes_on ? kept * out[i] : 0;
         for (size_t j = a->key0; j < n; j++) {
             const float p = expf(score(a, q, j) - greatest);
             total += (double)p;

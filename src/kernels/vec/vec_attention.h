@@ -2,12 +2,17 @@
  *
  * Keys go in blocks of at most ATTN_KEYS, whose borders are fixed by the position alone. A block gives a row its
  * scores, then the running maximum, the factor that rescales what was summed so far and the weights exp(s - max), then
- * weights times values added into the output row.
+ * weights times values added into the output row. The keys and values of a block fit into the first-level cache;
+ * larger blocks save little arithmetic and cost a row alone a fifth of the memory's speed.
  *
  * A score is one vector accumulator over rising elements and one fixed tree of additions; for q8_0 a block of 32 is
  * summed first and then joined by its scale. An output element is one chain over rising keys; for q8_0 a weight is
  * multiplied by the block's scale first. So the order of summation is a row's own: a row alone (decode: pages are read
  * once, as they are stored) gives the same bits as in a group (prefill: pages are widened to f32 once for the group).
+ *
+ * A row alone reads keys and values one after another, as one stream; where the caller lets heads that are neighbours
+ * in memory follow each other, that stream goes on and the processor fetches ahead by itself. Prefetch instructions
+ * and keys read side by side were both slower.
  *
  * Heads of more than ATTN_DIM elements are left to ref. */
 #ifndef ZB_VEC_ATTENTION_H
@@ -15,17 +20,18 @@
 
 #include "kernels/ref/ref.h"
 
-#define ATTN_ROWS   32               /* rows of a group                               */
-#define ATTN_KEYS   128              /* keys of a block, a multiple of VW             */
+#define ATTN_ROWS   64               /* rows of a group                               */
+#define ATTN_KEYS   32               /* keys of a block, a multiple of VW             */
 #define ATTN_DIM    1024             /* longest head                                  */
 #define ATTN_WIDE   16384            /* floats of widened keys or values, >= ATTN_DIM */
-#define ATTN_FACTOR (ATTN_KEYS * 16) /* scales of a run */
+#define ATTN_FACTOR (ATTN_KEYS * 16) /* scales of a run, >= ATTN_DIM / ZB_KV_BLOCK    */
 
 /* Tiles of scores: rows by keys; as many accumulators as give whole vectors of sums. A row alone: 1 x VW. */
 #define SCORE_T (VW == 4 ? 4 : VW / 4)
 #define SCORE_R 4
 #define SCORES  (SCORE_T * SCORE_R)
 
+#define VALUE_V   (VW == 16 ? 16 : 8)
 #define PER_BLOCK (ZB_KV_BLOCK / VW) /* vectors of a block of q8_0 */
 
 /* Some consecutive rows of one page of keys or values. */
@@ -34,7 +40,6 @@ typedef struct kv_run {
     const unsigned char *scales; /* q8_0: f16 [n, blocks]   */
     const float *factors;        /* the same as f32         */
     size_t n, dim, row_bytes, blocks;
-    uintptr_t ahead; /* what will be read next, in pace with this */
 } kv_run;
 
 static kv_run kv_run_at(const void *const *pages, zb_kv_type t, const zb_attn_args *a, size_t pos, size_t n)
@@ -68,103 +73,142 @@ static size_t run_length(const zb_attn_args *a, size_t pos, size_t end)
 
 /* ---- scores ---- */
 
-/* T rows of q against R keys from `key` on; keys behind the run's end repeat its last. */
-INLINE void score_tile(float *s, size_t ld_s, const float *q, size_t ld_q, const kv_run *k, size_t key, const int T,
-                       const int R, const int t)
+/* One row of q against one key, lanes not yet added. */
+INLINE vf score_lanes(const float *q, const unsigned char *row, const float *factors, size_t d, const int t)
 {
-    const size_t e = kv_element(t), d = k->dim;
-    const unsigned char *row[SCORES > VW ? SCORES : VW];
-    const float *factor[SCORES > VW ? SCORES : VW];
-    vf acc[SCORES > VW ? SCORES : VW];
+    const size_t e = kv_element(t);
+    vf acc = v_zero();
+    size_t i = 0;
+    if (t == ZB_KV_Q8_0 || t == KV_BYTES_F32) {
+        for (; i + ZB_KV_BLOCK <= d; i += ZB_KV_BLOCK) {
+            vf part = v_load(q + i) * kv_load(row + i * e, t);
+            UNROLL
+            for (int v = 1; v < PER_BLOCK; v++)
+                part = v_fma(v_load(q + i + v * VW), kv_load(row + (i + (size_t)v * VW) * e, t), part);
+            acc = v_fma(part, v_set1(*factors++), acc);
+        }
+        if (i < d) {
+            vf part = v_zero();
+            for (; i < d; i += VW) {
+                const size_t w = min_size(VW, d - i);
+                part = v_fma(v_load_upto(q + i, w), kv_load_upto(row + i * e, t, w), part);
+            }
+            acc = v_fma(part, v_set1(*factors), acc);
+        }
+        return acc;
+    }
+    for (; i + VW <= d; i += VW)
+        acc = v_fma(v_load(q + i), kv_load(row + i * e, t), acc);
+    if (i < d)
+        acc = v_fma(v_load_upto(q + i, d - i), kv_load_upto(row + i * e, t, d - i), acc);
+    return acc;
+}
+
+/* SCORE_T rows of q against SCORE_R keys from `key` on; keys behind the run's end repeat its last. */
+INLINE void score_tile(float *s, size_t ld_s, const float *q, size_t ld_q, const kv_run *k, size_t key, const int t)
+{
+    const size_t d = k->dim;
+    const float *row[SCORE_R], *factor[SCORE_R];
+    vf acc[SCORES];
     UNROLL
-    for (int r = 0; r < R; r++) {
+    for (int r = 0; r < SCORE_R; r++) {
         const size_t at = min_size(key + (size_t)r, k->n - 1);
-        row[r] = k->rows + at * k->row_bytes;
+        row[r] = (const float *)(const void *)k->rows + at * d;
         factor[r] = k->factors + at * k->blocks;
     }
     UNROLL
-    for (int i = 0; i < T * R; i++)
+    for (int i = 0; i < SCORES; i++)
         acc[i] = v_zero();
-    if (t == ZB_KV_Q8_0 || t == KV_BYTES_F32) {
-        size_t b = 0, i = 0;
-        for (; i + ZB_KV_BLOCK <= d; i += ZB_KV_BLOCK, b++) {
+    size_t i = 0;
+    if (t == KV_BYTES_F32) {
+        size_t b = 0;
+        for (; i + ZB_KV_BLOCK <= d; i += ZB_KV_BLOCK, b++)
             UNROLL
-            for (int r = 0; r < R; r++) {
-                const vf by = v_set1(factor[r][b]);
-                vf kv[PER_BLOCK];
+        for (int r = 0; r < SCORE_R; r++) {
+            const vf by = v_set1(factor[r][b]);
+            vf kv[PER_BLOCK];
+            UNROLL
+            for (int v = 0; v < PER_BLOCK; v++)
+                kv[v] = v_load(row[r] + i + v * VW);
+            UNROLL
+            for (int y = 0; y < SCORE_T; y++) {
+                const float *qi = q + (size_t)y * ld_q + i;
+                vf part = v_load(qi) * kv[0];
                 UNROLL
-                for (int v = 0; v < PER_BLOCK; v++)
-                    kv[v] = kv_load(row[r] + (i + (size_t)v * VW) * e, t);
-                UNROLL
-                for (int y = 0; y < T; y++) {
-                    const float *qi = q + (size_t)y * ld_q + i;
-                    vf part = v_load(qi) * kv[0];
-                    UNROLL
-                    for (int v = 1; v < PER_BLOCK; v++)
-                        part = v_fma(v_load(qi + v * VW), kv[v], part);
-                    acc[y * R + r] = v_fma(part, by, acc[y * R + r]);
-                }
+                for (int v = 1; v < PER_BLOCK; v++)
+                    part = v_fma(v_load(qi + v * VW), kv[v], part);
+                acc[y * SCORE_R + r] = v_fma(part, by, acc[y * SCORE_R + r]);
             }
         }
         if (i < d)
-            for (int r = 0; r < R; r++)
-                for (int y = 0; y < T; y++) {
+            for (int r = 0; r < SCORE_R; r++)
+                for (int y = 0; y < SCORE_T; y++) {
                     vf part = v_zero();
                     for (size_t j = i; j < d; j += VW) {
                         const size_t w = min_size(VW, d - j);
-                        part =
-                            v_fma(v_load_upto(q + (size_t)y * ld_q + j, w), kv_load_upto(row[r] + j * e, t, w), part);
+                        part = v_fma(v_load_upto(q + (size_t)y * ld_q + j, w), v_load_upto(row[r] + j, w), part);
                     }
-                    acc[y * R + r] = v_fma(part, v_set1(factor[r][b]), acc[y * R + r]);
+                    acc[y * SCORE_R + r] = v_fma(part, v_set1(factor[r][b]), acc[y * SCORE_R + r]);
                 }
     } else {
-        size_t i = 0;
         for (; i + VW <= d; i += VW) {
             vf qv[SCORE_T];
             UNROLL
-            for (int y = 0; y < T; y++)
+            for (int y = 0; y < SCORE_T; y++)
                 qv[y] = v_load(q + (size_t)y * ld_q + i);
             UNROLL
-            for (int r = 0; r < R; r++) {
-                const vf kv = kv_load(row[r] + i * e, t);
+            for (int r = 0; r < SCORE_R; r++) {
+                const vf kv = v_load(row[r] + i);
                 UNROLL
-                for (int y = 0; y < T; y++)
-                    acc[y * R + r] = v_fma(qv[y], kv, acc[y * R + r]);
+                for (int y = 0; y < SCORE_T; y++)
+                    acc[y * SCORE_R + r] = v_fma(qv[y], kv, acc[y * SCORE_R + r]);
             }
         }
         if (i < d)
             UNROLL
-        for (int r = 0; r < R; r++) {
-            const vf kv = kv_load_upto(row[r] + i * e, t, d - i);
+        for (int r = 0; r < SCORE_R; r++) {
+            const vf kv = v_load_upto(row[r] + i, d - i);
             UNROLL
-            for (int y = 0; y < T; y++)
-                acc[y * R + r] = v_fma(v_load_upto(q + (size_t)y * ld_q + i, d - i), kv, acc[y * R + r]);
+            for (int y = 0; y < SCORE_T; y++)
+                acc[y * SCORE_R + r] = v_fma(v_load_upto(q + (size_t)y * ld_q + i, d - i), kv, acc[y * SCORE_R + r]);
         }
-    }
-    if (T == 1) {
-        v_store(s + key, v_sums(acc));
-        return;
     }
     float sums[SCORES];
     UNROLL
-    for (int i = 0; i < SCORES; i += VW)
-        v_store(sums + i, v_sums(acc + i));
+    for (int g = 0; g < SCORES; g += VW)
+        v_store(sums + g, v_sums(acc + g));
     UNROLL
-    for (int y = 0; y < T; y++)
-        memcpy(s + (size_t)y * ld_s + key, sums + y * R, SCORE_R * sizeof *s);
+    for (int y = 0; y < SCORE_T; y++)
+        memcpy(s + (size_t)y * ld_s + key, sums + y * SCORE_R, SCORE_R * sizeof *s);
 }
 
-/* Sums go up to VW - 1 places behind the run's end. */
+/* One row of q against all keys, which are read one after another: one stream, as fast as memory gives it (four rows
+ * side by side are half as fast). Sums go up to VW - 1 places behind the run's end. */
+INLINE void scores_of_row(float *s, const float *q, const kv_run *k, const int t)
+{
+    const unsigned char *row = k->rows;
+    const float *factors = k->factors;
+    vf lanes[VW];
+    for (int r = 0; r < VW; r++)
+        lanes[r] = v_zero();
+    for (size_t key = 0; key < k->n; key += VW) {
+        for (size_t r = 0; r < VW && key + r < k->n; r++, row += k->row_bytes, factors += k->blocks) {
+            lanes[r] = score_lanes(q, row, factors, k->dim, t);
+        }
+        v_store(s + key, v_sums(lanes));
+    }
+}
+
+/* Rows of q against a run; of q8_0 and the half types one row only. */
 INLINE void scores_of(float *s, size_t ld_s, const float *q, size_t ld_q, size_t rows, const kv_run *k, const int t)
 {
     size_t r = 0;
     if (t == ZB_KV_F32 || t == KV_BYTES_F32)
         for (; r + SCORE_T <= rows; r += SCORE_T)
             for (size_t key = 0; key < k->n; key += SCORE_R)
-                score_tile(s + r * ld_s, ld_s, q + r * ld_q, ld_q, k, key, SCORE_T, SCORE_R, t);
+                score_tile(s + r * ld_s, ld_s, q + r * ld_q, ld_q, k, key, t);
     for (; r < rows; r++)
-        for (size_t key = 0; key < k->n; key += VW)
-            score_tile(s + r * ld_s, ld_s, q + r * ld_q, ld_q, k, key, 1, VW, t);
+        scores_of_row(s + r * ld_s, q + r * ld_q, k, t);
 }
 
 static void scores(float *s, size_t ld_s, const float *q, size_t ld_q, size_t rows, const kv_run *k, int t)
@@ -235,7 +279,7 @@ INLINE void value_tile(float *out, const float *p, const kv_run *v, size_t c, si
 {
     const unsigned char *row = v->rows + c * kv_element(t);
     const float *by = v->factors + c / ZB_KV_BLOCK;
-    vf acc[8];
+    vf acc[VALUE_V];
     UNROLL
     for (int i = 0; i < V; i++)
         acc[i] = V > 1 ? v_load(out + c + i * VW) : v_load_upto(out + c, width);
@@ -261,8 +305,23 @@ INLINE void value_tile(float *out, const float *p, const kv_run *v, size_t c, si
 INLINE void values_of(float *out, const float *p, const kv_run *v, const int t)
 {
     size_t c = 0;
-    for (; c + 8 * VW <= v->dim; c += 8 * VW)
+    for (; c + VALUE_V * VW <= v->dim; c += VALUE_V * VW)
+        value_tile(out, p, v, c, VW, VALUE_V, t);
+    if (VALUE_V == 16)
+        switch ((v->dim - c) / VW) {
+        case 14:
+            value_tile(out, p, v, c, VW, 14, t);
+            c += 14 * VW;
+            break;
+        case 10:
+            value_tile(out, p, v, c, VW, 10, t);
+            c += 10 * VW;
+            break;
+        }
+    if (VALUE_V > 8 && c + 8 * VW <= v->dim) {
         value_tile(out, p, v, c, VW, 8, t);
+        c += 8 * VW;
+    }
     if (c + 4 * VW <= v->dim) {
         value_tile(out, p, v, c, VW, 4, t);
         c += 4 * VW;
@@ -293,14 +352,12 @@ static void values(float *out, const float *p, const kv_run *v, int t)
     }
 }
 
-/* factors[key, block] *= p[key] */
-static void weigh_factors(float *factors, const float *p, size_t n, size_t blocks)
+/* to[key, block] = p[key] * factors[key, block]; writes up to VW - 1 places behind. */
+static void weigh_factors(float *to, const float *p, const float *factors, size_t n, size_t blocks)
 {
-    for (size_t key = 0; key < n; key++, factors += blocks)
-        for (size_t b = 0; b < blocks; b += VW) {
-            const size_t w = min_size(VW, blocks - b);
-            v_store_upto(factors + b, v_set1(p[key]) * v_load_upto(factors + b, w), w);
-        }
+    for (size_t key = 0; key < n; key++)
+        for (size_t b = 0; b < blocks; b += VW)
+            v_store(to + key * blocks + b, v_set1(p[key]) * v_load(factors + key * blocks + b));
 }
 
 /* ---- a row alone ---- */
@@ -314,7 +371,7 @@ static size_t direct_length(const zb_attn_args *a, size_t pos, size_t end)
 
 static void attention_row(const zb_attn_args *a, size_t r)
 {
-    float s[ATTN_KEYS + VW], factors[ATTN_FACTOR + VW], *out = a->out + r * a->ld_out;
+    float s[ATTN_KEYS + VW], factors[ATTN_FACTOR + VW], weighed[ATTN_FACTOR + VW], *out = a->out + r * a->ld_out;
     const float *q = a->q + r * a->ld_q;
     const size_t end = min_size(a->key1, a->first_pos + r + 1);
     for (size_t start = a->key0, stop; start < end; start = stop) {
@@ -336,8 +393,8 @@ static void attention_row(const zb_attn_args *a, size_t r)
             kv_run v = kv_run_at(a->v_pages, a->v_type, a, pos, n);
             if (a->v_type == ZB_KV_Q8_0) {
                 kv_widen(factors, v.scales, ZB_KV_F16, n * v.blocks);
-                weigh_factors(factors, s + (pos - start), n, v.blocks);
-                v.factors = factors;
+                weigh_factors(weighed, s + (pos - start), factors, n, v.blocks);
+                v.factors = weighed;
             }
             values(out, s + (pos - start), &v, (int)a->v_type);
         }
@@ -428,7 +485,7 @@ static void attention(const zb_attn_args *a)
         zb_attention_ref(a);
         return;
     }
-    for (size_t r = 0; r < a->n_rows; r++) {
+    for (size_t r = 0; r < a->n_rows && !a->goes_on; r++) {
         a->greatest[r] = -INFINITY;
         a->total[r] = 0;
         memset(a->out + r * a->ld_out, 0, a->head_dim * sizeof(float));
