@@ -52,15 +52,20 @@ zamba_status zb_file_map(zb_file *f, const char *path, zamba_error *err)
             st = zb_fail(err, ZAMBA_E_IO, "%s: cannot map %zu bytes: %s", path, size, strerror(errno));
         else
             f->data = p, f->size = size;
-#ifdef MADV_HUGEPAGE
-        if (st == ZAMBA_OK && size >= HUGE_FILE) /* a hint: where the file system can, it is read in pages of 2 MB */
-            (void)madvise(p, size, MADV_HUGEPAGE);
-#endif
     }
     close(fd);
     if (st != ZAMBA_OK)
         zb_file_unmap(f);
     return st;
+}
+
+void zb_file_expect_all(const zb_file *f)
+{
+#ifdef MADV_HUGEPAGE
+    if (f->size >= HUGE_FILE)
+        (void)madvise((void *)(uintptr_t)f->data, f->size, MADV_HUGEPAGE);
+#endif
+    (void)f;
 }
 
 void zb_file_unmap(zb_file *f)

@@ -9,7 +9,7 @@
 #include "model/sampler.h"
 #include "model/sequence.h"
 
-#define MAX_STOPS     1024
+#define MAX_STOPS 1024
 
 zamba_generate_options zamba_generate_defaults(void)
 {

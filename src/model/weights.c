@@ -418,6 +418,8 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
         w->head = w->embed;
     if (st == ZAMBA_OK)
         w->fingerprint = fingerprint(w, plan);
+    for (size_t i = 0; i < w->tensors.n_files && st == ZAMBA_OK; i++)
+        zb_file_expect_all(&w->tensors.files[i]);
     free(b.used);
     free(b.shared);
     if (st != ZAMBA_OK)
