@@ -4,13 +4,15 @@
 #   sh scripts/setup.sh [build|test|ci] [--quiet]
 #
 # build (the default): compiler, CMake, two libraries. test: also what the tests run. ci: also the second compiler and
-# the checkers. Looks into the package database, not at the network: once all is there, it works offline, in an instant.
+# the checkers, the cross compiler, qemu. Looks into the package database, not at the network: once all is there, it
+# works offline, in an instant.
 # Elsewhere than on Debian it names the packages and goes on if the tools are there.
 set -eu
 
 build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libedit-dev"
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
-ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc"
+ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
 level=build
 quiet=no
@@ -51,7 +53,7 @@ missing_tools() {
         pkg-config --exists $library >/dev/null 2>&1 || echo "$library (headers and .pc file)"
     done
     if [ $level = ci ]; then
-        for tool in clang clang-format valgrind mandoc; do
+        for tool in clang clang-format valgrind mandoc aarch64-linux-gnu-gcc qemu-aarch64 qemu-x86_64; do
             command -v $tool >/dev/null 2>&1 || echo $tool
         done
     fi
