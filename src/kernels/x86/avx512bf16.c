@@ -1,8 +1,16 @@
 /* x86/avx512bf16.c — what AVX-512 BF16 changes in the avx512 set: products of bf16 in the instruction made for them.
  *
  * Lane l of the one accumulator of an output takes the pairs k = 32 i + 2 l, 32 i + 2 l + 1 for rising i; the lanes are
- * then added in one fixed tree. A tile of TILE_M x 4 outputs holds its accumulators in registers for the whole k, so an
- * output is the same bits in any tile, alone or not. The instruction takes denormal operands as zero. */
+ * then added in one fixed tree. So an output is the same bits in any tile, alone or not, and a tile may be left in the
+ * middle of k and taken up again. The instruction takes denormal operands and results as zero.
+ *
+ * Three ways through the same sums, by the rows of x:
+ *   one   waits for memory: one weight row after another.
+ *   thin  (2 to 16) memory and arithmetic must overlap. That works only if x stays in the first-level cache: a load
+ * that has to go to the second level waits behind the lines that are on their way from memory. So a chunk of weight
+ *         rows is gone through in passes over a part of k, x packed for each, accumulators kept between; meanwhile the
+ *         next chunk, one linear stream, comes into the second level.
+ *   wide  the arithmetic is the limit: x rows by tile, weights from the second level, fetched a little ahead. */
 #ifdef ZB_HAVE_AVX512BF16
 
 #include <immintrin.h>
@@ -18,7 +26,25 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-enum { STEP = 32, TILE_M = 6, TILE_R = 4 };
+enum {
+    STEP = 32,     /* numbers in a vector                                                                 */
+    THIN_M = 8,    /* rows of x in a thin tile                                                            */
+    WIDE_M = 6,    /* rows of x in a wide tile                                                            */
+    TILE_R = 4,    /* rows of weights in a tile (3 if the rows of x are more than six)                    */
+    THIN_X = 8192, /* numbers of x that a pass of thin tiles keeps in the first-level cache               */
+    CHUNK = 48,    /* rows of weights that it goes through; the next chunk is on its way meanwhile        */
+    FIRST_CHUNK = 12,
+    MOST_THIN = 16, /* rows of x that are computed in thin tiles                                           */
+    NEAR = 512      /* bytes that a wide tile fetches weights ahead, second level to first                 */
+};
+
+#define WIDE_BLOCK ((size_t)512 << 10) /* bytes of weights that stay in the second-level cache while all x rows pass   \
+                                        */
+
+INLINE size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 INLINE __m512bh load(const uint16_t *p)
 {
@@ -31,31 +57,50 @@ INLINE __m512bh load_upto(const uint16_t *p, __mmask32 mask)
 }
 
 /* The sums of the lanes of four vectors, each by the same tree. */
-INLINE __m128 sums_of_four(__m512 a, __m512 b, __m512 c, __m512 d)
+INLINE __m128 sums_of_four(const __m512 a[4])
 {
-    const __m512d ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
-    const __m512d cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+    const __m512d ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1])));
+    const __m512d cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3])));
     const __m512 r =
         _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
     const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(r), _mm512_extractf32x8_ps(r, 1));
     return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 
-INLINE void tile(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
-                 int accumulate, const int T, const int R)
+/* The same for one vector. */
+INLINE float sum_of_one(__m512 a)
 {
-    __m512 acc[TILE_M][TILE_R];
-    UNROLL
-    for (int t = 0; t < T; t++)
-        UNROLL
-    for (int r = 0; r < TILE_R; r++)
-        acc[t][r] = _mm512_setzero_ps();
+    const __m512 b = _mm512_add_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
+    const __m512 r = _mm512_add_ps(b, _mm512_shuffle_ps(b, b, 0xB1));
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(r), _mm512_extractf32x8_ps(r, 1));
+    return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+
+/* Memory to fetch into the second-level cache meanwhile: `lines` lines a step from `at` on. */
+typedef struct ahead {
+    const char *at;
+    size_t lines;
+} ahead;
+
+/* acc[t][r] += x[t, k] w[r, k] over n numbers. near: bytes that the weights are fetched ahead into the first level. */
+INLINE void steps(__m512 acc[][TILE_R], const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
+                  ahead *next, const size_t near, const int T, const int R)
+{
+    const char *at = next->at;
+    const size_t lines = next->lines;
     size_t k = 0;
     for (; k + STEP <= n; k += STEP) {
+        for (size_t l = 0; l < lines; l++)
+            _mm_prefetch(at + 64 * l, _MM_HINT_T1);
+        at += 64 * lines;
         __m512bh wv[TILE_R];
         UNROLL
-        for (int r = 0; r < R; r++)
-            wv[r] = load(w + (size_t)r * ld_w + k);
+        for (int r = 0; r < R; r++) {
+            const uint16_t *p = w + (size_t)r * ld_w + k;
+            if (near)
+                _mm_prefetch((const char *)p + near, _MM_HINT_T0);
+            wv[r] = load(p);
+        }
         UNROLL
         for (int t = 0; t < T; t++) {
             const __m512bh xv = load(x + (size_t)t * ld_x + k);
@@ -64,81 +109,247 @@ INLINE void tile(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const ui
                 acc[t][r] = _mm512_dpbf16_ps(acc[t][r], wv[r], xv);
         }
     }
-    if (k < n) {
-        const __mmask32 left = (__mmask32)((1u << (n - k)) - 1);
-        __m512bh wv[TILE_R];
+    next->at = at;
+    if (k == n)
+        return;
+    const __mmask32 left = (__mmask32)((1u << (n - k)) - 1);
+    __m512bh wv[TILE_R];
+    UNROLL
+    for (int r = 0; r < R; r++)
+        wv[r] = load_upto(w + (size_t)r * ld_w + k, left);
+    UNROLL
+    for (int t = 0; t < T; t++) {
+        const __m512bh xv = load_upto(x + (size_t)t * ld_x + k, left);
         UNROLL
         for (int r = 0; r < R; r++)
-            wv[r] = load_upto(w + (size_t)r * ld_w + k, left);
-        UNROLL
-        for (int t = 0; t < T; t++) {
-            const __m512bh xv = load_upto(x + (size_t)t * ld_x + k, left);
-            UNROLL
-            for (int r = 0; r < R; r++)
-                acc[t][r] = _mm512_dpbf16_ps(acc[t][r], wv[r], xv);
-        }
+            acc[t][r] = _mm512_dpbf16_ps(acc[t][r], wv[r], xv);
     }
+}
+
+INLINE void store_sums(float *y, size_t ld_y, __m512 acc[][TILE_R], int accumulate, const int T, const int R)
+{
     const __mmask8 rows = (__mmask8)((1u << R) - 1);
     UNROLL
     for (int t = 0; t < T; t++) {
         float *out = y + (size_t)t * ld_y;
-        __m128 sum = sums_of_four(acc[t][0], acc[t][1], acc[t][2], acc[t][3]);
+        if (R == 1) {
+            const float sum = sum_of_one(acc[t][0]);
+            *out = accumulate ? *out + sum : sum;
+            continue;
+        }
+        __m128 sum = sums_of_four(acc[t]);
         if (accumulate)
-            sum = _mm_add_ps(_mm_maskz_loadu_ps(rows, out), sum);
-        _mm_mask_storeu_ps(out, rows, sum);
+            sum = _mm_add_ps(R == 4 ? _mm_loadu_ps(out) : _mm_maskz_loadu_ps(rows, out), sum);
+        if (R == 4)
+            _mm_storeu_ps(out, sum);
+        else
+            _mm_mask_storeu_ps(out, rows, sum);
     }
 }
 
-INLINE void tile_rows(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
-                      size_t n_r, int accumulate, const int T, const int R)
+INLINE void clear(__m512 acc[][TILE_R], const int T)
 {
-    size_t r = 0;
-    for (; r + (size_t)R <= n_r; r += (size_t)R)
-        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, T, R);
-    for (; R > 1 && r < n_r; r++)
-        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, T, 1);
+    UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+    for (int r = 0; r < TILE_R; r++)
+        acc[t][r] = _mm512_setzero_ps();
 }
 
-static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *mat, size_t row0,
+/* ---- one row of x, and many ---- */
+
+INLINE void tile(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
+                 int accumulate, ahead *next, const size_t near, const int T, const int R)
+{
+    __m512 acc[WIDE_M][TILE_R];
+    clear(acc, T);
+    steps(acc, x, ld_x, w, ld_w, n, next, near, T, R);
+    store_sums(y, ld_y, acc, accumulate, T, R);
+}
+
+/* One tile of x rows against n_r weight rows. first: nobody has read these weights before. */
+INLINE void wide_rows(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
+                      size_t n_r, int accumulate, int first, const int T)
+{
+    size_t r = 0;
+    for (; r + TILE_R <= n_r; r += TILE_R) {
+        ahead next = {(const char *)(w + (r + TILE_R) * ld_w), first ? TILE_R : 0};
+        if (!first && r < TILE_R * (size_t)T) { /* a row of the next tile's x */
+            next.at = (const char *)(x + ((size_t)T + r / TILE_R) * ld_x);
+            next.lines = 1;
+        }
+        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, &next, NEAR, T, TILE_R);
+    }
+    for (; r < n_r; r++) {
+        ahead none = {NULL, 0};
+        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, &none, 0, T, 1);
+    }
+}
+
+static void wide(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const uint16_t *w, size_t ld_w,
+                 size_t n, size_t n_r, int accumulate)
+{
+    size_t block = WIDE_BLOCK / (2 * ld_w) / TILE_R * TILE_R;
+    block = block < 4 * TILE_R ? 4 * TILE_R : block;
+    for (size_t r = 0; r < n_r; r += block) {
+        const size_t rows = min_size(block, n_r - r);
+        for (size_t i = 0, T; i < m; i += T) {
+            const size_t left = m - i;
+            T = left <= WIDE_M ? left : left < 2 * WIDE_M ? (left + 1) / 2 : WIDE_M;
+            float *yi = y + i * ld_y + r;
+            const uint16_t *xi = x + i * ld_x, *wr = w + r * ld_w;
+#define ROWS(t)                                                                                                        \
+    case t:                                                                                                            \
+        wide_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, i == 0, t);                                       \
+        break;
+            switch (T) {
+                ROWS(1)
+                ROWS(2)
+                ROWS(3)
+                ROWS(4)
+                ROWS(5)
+                ROWS(6)
+            }
+#undef ROWS
+        }
+    }
+}
+
+/* One row of x waits for memory: weight rows one after another, since several row streams side by side lose a third of
+ * the bandwidth. The processor fetches ahead by itself, but not across pages: the start of a page is asked for two
+ * pages before. */
+static void one(float *y, const uint16_t *x, const uint16_t *w, size_t ld_w, size_t n, size_t n_r, int accumulate)
+{
+    enum { PAGE = 4096, LINES = 4 };
+    for (size_t r = 0; r < n_r; r++, w += ld_w) {
+        __m512 acc[1][TILE_R];
+        ahead none = {NULL, 0};
+        clear(acc, 1);
+        size_t k = 0;
+        for (; k + LINES * STEP <= n; k += LINES * STEP) {
+            const char *p = (const char *)(w + k);
+            if (((uintptr_t)p & (PAGE - 1)) < 64 * LINES)
+                UNROLL
+            for (int l = 0; l < LINES; l++)
+                _mm_prefetch(p + 2 * PAGE + 64 * l, _MM_HINT_T1);
+            UNROLL
+            for (int l = 0; l < LINES; l++)
+                acc[0][0] = _mm512_dpbf16_ps(acc[0][0], load(w + k + l * STEP), load(x + k + l * STEP));
+        }
+        steps(acc, x + k, 0, w + k, 0, n - k, &none, 0, 1, 1);
+        store_sums(y + r, 0, acc, accumulate, 1, 1);
+    }
+}
+
+/* ---- some rows of x ---- */
+
+/* A pass: the columns [k, k + n) of a chunk of weight rows. `kept` has the accumulators between passes. */
+typedef struct pass {
+    float *y;
+    size_t ld_y;
+    const uint16_t *x; /* packed */
+    size_t ld_x;
+    const uint16_t *w;
+    size_t ld_w, n, n_r;
+    __m512 *kept;
+    int first, last, accumulate;
+    ahead next;
+} pass;
+
+INLINE void thin_part(pass *p, size_t r, const int T, const int R)
+{
+    __m512 acc[THIN_M][TILE_R];
+    clear(acc, T);
+    __m512 *kept = p->kept + r * (size_t)T;
+    if (!p->first)
+        UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+    for (int i = 0; i < R; i++)
+        acc[t][i] = kept[t * R + i];
+    steps(acc, p->x, p->ld_x, p->w + r * p->ld_w, p->ld_w, p->n, &p->next, 0, T, R);
+    if (p->last) {
+        store_sums(p->y + r, p->ld_y, acc, p->accumulate, T, R);
+        return;
+    }
+    UNROLL
+    for (int t = 0; t < T; t++)
+        UNROLL
+    for (int i = 0; i < R; i++)
+        kept[t * R + i] = acc[t][i];
+}
+
+INLINE void thin_pass(pass *p, const int T, const int R)
+{
+    size_t r = 0;
+    for (; r + (size_t)R <= p->n_r; r += (size_t)R)
+        thin_part(p, r, T, R);
+    for (; r < p->n_r; r++)
+        thin_part(p, r, T, 1);
+}
+
+static void thin(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const uint16_t *w, size_t ld_w,
+                 size_t n, size_t n_r, int accumulate)
+{
+    __m512 kept[CHUNK * THIN_M];
+    uint16_t packed[THIN_X + (THIN_M + 1) * STEP] __attribute__((aligned(64)));
+    const size_t tiles = (m + THIN_M - 1) / THIN_M, most = (m + tiles - 1) / tiles;
+    const size_t fit = THIN_X / most / STEP * STEP, passes = (n + fit - 1) / fit;
+    const size_t nk = ((n + passes - 1) / passes + STEP - 1) / STEP * STEP;
+    size_t size = FIRST_CHUNK;
+    for (size_t r = 0; r < n_r;) {
+        const size_t rows = min_size(size, n_r - r);
+        size = min_size(2 * size, CHUNK);
+        for (size_t i = 0, T; i < m; i += T) {
+            T = min_size(m - i, most);
+            const size_t R = T > 6 ? 3 : 4, after = i > 0 ? 0 : min_size(size, n_r - r - rows);
+            pass p = {y + i * ld_y + r, ld_y,     packed, nk + STEP, w + r * ld_w, ld_w, nk, rows, kept, 1, 0,
+                      accumulate,       {NULL, 0}};
+            p.next.at = (const char *)(w + (r + rows) * ld_w);
+            p.next.lines = (after * R + rows - 1) / rows;
+            for (size_t k = 0; k < n; k += nk, p.w += nk, p.first = 0) {
+                p.n = min_size(nk, n - k);
+                p.last = k + nk >= n;
+                for (size_t t = 0; t < T; t++)
+                    for (size_t j = 0; j < p.n; j += STEP) {
+                        const size_t left = p.n - j;
+                        const __mmask32 mask = left >= STEP ? ~(__mmask32)0 : (__mmask32)((1u << left) - 1);
+                        _mm512_store_si512(packed + t * p.ld_x + j,
+                                           _mm512_maskz_loadu_epi16(mask, x + (i + t) * ld_x + k + j));
+                    }
+#define ROWS(t, r)                                                                                                     \
+    case t:                                                                                                            \
+        thin_pass(&p, t, r);                                                                                           \
+        break;
+                switch (T) {
+                    ROWS(1, 4)
+                    ROWS(2, 4)
+                    ROWS(3, 4)
+                    ROWS(4, 4)
+                    ROWS(5, 4)
+                    ROWS(6, 4)
+                    ROWS(7, 3)
+                    ROWS(8, 3)
+                }
+#undef ROWS
+            }
+        }
+        r += rows;
+    }
+}
+
+static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate)
 {
     if (row1 <= row0)
         return;
-    const uint16_t *w = (const uint16_t *)mat->data + row0 * mat->ld;
-    const size_t ld_w = mat->ld, n = mat->cols, n_r = row1 - row0;
-    y += row0;
-    if (m == 1) {
-        tile_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1);
-        return;
-    }
-    enum { BLOCK = 64 };
-    for (size_t r = 0; r < n_r; r += BLOCK, w += BLOCK * ld_w, y += BLOCK) {
-        const size_t rows = n_r - r < BLOCK ? n_r - r : BLOCK;
-        size_t i = 0;
-        for (; i + TILE_M <= m; i += TILE_M)
-            tile_rows(y + i * ld_y, ld_y, x + i * ld_x, ld_x, w, ld_w, n, rows, accumulate, TILE_M, TILE_R);
-        float *yi = y + i * ld_y;
-        const uint16_t *xi = x + i * ld_x;
-        switch (m - i) {
-        case 5:
-            tile_rows(yi, ld_y, xi, ld_x, w, ld_w, n, rows, accumulate, 5, TILE_R);
-            break;
-        case 4:
-            tile_rows(yi, ld_y, xi, ld_x, w, ld_w, n, rows, accumulate, 4, TILE_R);
-            break;
-        case 3:
-            tile_rows(yi, ld_y, xi, ld_x, w, ld_w, n, rows, accumulate, 3, TILE_R);
-            break;
-        case 2:
-            tile_rows(yi, ld_y, xi, ld_x, w, ld_w, n, rows, accumulate, 2, TILE_R);
-            break;
-        case 1:
-            tile_rows(yi, ld_y, xi, ld_x, w, ld_w, n, rows, accumulate, 1, TILE_R);
-            break;
-        default:
-            break;
-        }
-    }
+    const uint16_t *rows = (const uint16_t *)w->data + row0 * w->ld;
+    if (m == 1)
+        one(y + row0, x, rows, w->ld, w->cols, row1 - row0, accumulate);
+    else if (m <= MOST_THIN)
+        thin(y + row0, ld_y, x, ld_x, m, rows, w->ld, w->cols, row1 - row0, accumulate);
+    else
+        wide(y + row0, ld_y, x, ld_x, m, rows, w->ld, w->cols, row1 - row0, accumulate);
 }
 
 static double peak(zb_dtype t, size_t rounds, float *sink)
