@@ -1,5 +1,5 @@
 /* kernels.h — the one table of arithmetic kernels. `ref/` holds plain scalar loops: the specification. Faster sets
- * overwrite entries of it; zb_kernels_get() chooses once by CPU (capped by ZAMBA_CPU=ref|generic|avx2|avx512|neon).
+ * overwrite entries of it; zb_kernels_get() chooses once by CPU (capped by ZAMBA_CPU, see docs/SPEED.md).
  *
  * Every kernel is one thread's share of the work: callers split by output rows, channels or heads. Each output element
  * is computed in one fixed order, whatever the split and however many rows stand beside it, so results depend neither
@@ -69,7 +69,8 @@ typedef struct zb_kernels {
                    size_t row1, int accumulate);
 
     /* The same on activations rounded to bf16, for bf16 weights: products are exact, sums are f32 (pairs of neighbours
-     * along k first). */
+     * along k first). Instructions for it take denormal operands and results as zero. With 2 to 16 rows of x weights
+     * stream from memory while the arithmetic goes on: give it some 256 weight rows at a time, or more. */
     void (*matmul_bf16)(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate);
 
@@ -145,7 +146,8 @@ typedef struct zb_kernels {
     uint64_t (*read_sum)(const void *p, size_t n);
 
     /* Multiply and add in registers for `rounds` rounds, in f32 (ZB_F32) or as matmul_bf16 does (ZB_BF16): returns the
-     * operations (2 for each multiplication and addition), to measure the machine. *sink takes the result. */
+     * operations (2 for each multiplication and addition), to measure the machine. *sink, in [0, 1], is the start and
+     * takes the result. */
     double (*peak)(zb_dtype t, size_t rounds, float *sink);
 } zb_kernels;
 

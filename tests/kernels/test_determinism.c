@@ -3,31 +3,46 @@
  * tolerance. */
 #include "kernels/kernel_sets.h"
 
-/* y[m, rows] computed whole, then again in pieces of rows (a thread's share) and alone, row of x by row of x. */
-static void matmul_alone_and_split(const zb_kernels *k, size_t m, size_t rows, size_t cols, zb_dtype t)
+/* matmul on x in f32, or matmul_bf16 on x in bf16. */
+static void multiply(const zb_kernels *k, float *y, size_t ld_y, const void *x, size_t ld_x, size_t row, size_t m,
+                     const zb_mat *w, size_t row0, size_t row1, int in_bf16)
 {
-    float *x = random_block(m * cols, 1, -1, 1), *w = random_block(rows * cols, 2, -1, 1);
-    void *stored = stored_block(w, rows * cols, t);
+    if (in_bf16)
+        k->matmul_bf16(y + row * ld_y, ld_y, (const uint16_t *)x + row * ld_x, ld_x, m, w, row0, row1, 1);
+    else
+        k->matmul(y + row * ld_y, ld_y, (const float *)x + row * ld_x, ld_x, m, w, row0, row1, 1);
+}
+
+/* y[m, rows] computed whole, then again in pieces of rows (a thread's share), in groups of rows of x, and row of x by
+ * row of x. */
+static void matmul_alone_and_split(const zb_kernels *k, size_t m, size_t rows, size_t cols, zb_dtype t, int in_bf16)
+{
+    float *numbers = random_block(m * cols, 1, -1, 1), *w = random_block(rows * cols, 2, -1, 1);
+    void *x = stored_block(numbers, m * cols, in_bf16 ? ZB_BF16 : ZB_F32), *stored = stored_block(w, rows * cols, t);
     const zb_mat mat = {stored, rows, cols, t, cols};
     float *whole = random_block(m * rows, 3, -1, 1);
     float *before = copy_block(whole, m * rows), *other = copy_block(whole, m * rows);
-    k->matmul(whole, rows, x, cols, m, &mat, 0, rows, 1);
+    multiply(k, whole, rows, x, cols, 0, m, &mat, 0, rows, in_bf16);
 
     static const size_t steps[] = {1, 5, 3, 13, 2, 64};
     for (size_t r = 0, i = 0; r < rows; i++) {
         const size_t to = r + steps[i % 6] < rows ? r + steps[i % 6] : rows;
-        k->matmul(other, rows, x, cols, m, &mat, r, to, 1);
+        multiply(k, other, rows, x, cols, 0, m, &mat, r, to, in_bf16);
         r = to;
     }
     if (memcmp(whole, other, m * rows * 4) != 0)
         fail_msg("%s: %s, m %zu, %zux%zu: splitting the rows changed bits", k->name, zb_dtype_name(t), m, rows, cols);
 
-    memcpy(other, before, m * rows * 4);
-    for (size_t i = 0; i < m; i++)
-        k->matmul(other + i * rows, rows, x + i * cols, cols, 1, &mat, 0, rows, 1);
-    if (memcmp(whole, other, m * rows * 4) != 0)
-        fail_msg("%s: %s, m %zu, %zux%zu: a row alone differs from the row among others", k->name, zb_dtype_name(t), m,
-                 rows, cols);
+    static const size_t groups[] = {1, 2, 7, 8, 17, 40};
+    for (size_t g = 0; g < 6 && (g == 0 || groups[g] < m); g++) {
+        memcpy(other, before, m * rows * 4);
+        for (size_t i = 0; i < m; i += groups[g])
+            multiply(k, other, rows, x, cols, i, i + groups[g] < m ? groups[g] : m - i, &mat, 0, rows, in_bf16);
+        if (memcmp(whole, other, m * rows * 4) != 0)
+            fail_msg("%s: %s, m %zu, %zux%zu: rows in groups of %zu differ", k->name, zb_dtype_name(t), m, rows, cols,
+                     groups[g]);
+    }
+    free(numbers);
     free(x);
     free(w);
     free(stored);
@@ -41,15 +56,20 @@ static void test_matmul(void **state)
     (void)state;
     const zb_kernels *sets[MAX_SETS];
     const size_t n = sets_of_this_cpu(sets);
-    static const size_t m[] = {1, 2, 3, 4, 5, 7, 16, 100}, cols[] = {1, 31, 200, 259};
+    static const size_t m[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 100}, cols[] = {1, 31, 200, 259};
     for (size_t s = 0; s < n; s++)
         for (zb_dtype t = 0; t < ZB_N_DTYPES; t++) {
-            for (size_t a = 0; a < 8; a++)
+            for (size_t a = 0; a < 12; a++)
                 for (size_t c = 0; c < 4; c++)
-                    matmul_alone_and_split(sets[s], m[a], 53, cols[c], t);
+                    for (int in_bf16 = 0; in_bf16 <= (t == ZB_BF16); in_bf16++)
+                        matmul_alone_and_split(sets[s], m[a], 53, cols[c], t, in_bf16);
             if (s > 0)
-                matmul_alone_and_split(sets[s], 7, 200, 2049, t); /* more than one block of weights */
+                matmul_alone_and_split(sets[s], 7, 200, 2049, t, 0); /* more than one block of weights */
         }
+    for (size_t s = 1; s < n; s++) {
+        matmul_alone_and_split(sets[s], 23, 150, 2500, ZB_BF16, 1); /* several chunks and passes */
+        matmul_alone_and_split(sets[s], 16, 20, 9000, ZB_BF16, 1);
+    }
 }
 
 /* Conv over n rows at once equals conv over pieces, states included. */

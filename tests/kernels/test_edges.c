@@ -248,7 +248,7 @@ static void on_log(void *user, zamba_log_level level, const char *message)
 static void test_choice(void **state)
 {
     (void)state;
-    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_NEON;
+    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_BF16 | ZB_CPU_NEON;
     zamba_log_set(on_log, NULL);
     assert_string_equal(zb_kernels_choose("ref", everything)->name, "ref");
     assert_string_equal(zb_kernels_choose("generic", everything)->name, "generic");
@@ -265,9 +265,24 @@ static void test_choice(void **state)
 #if defined(__x86_64__)
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2)->name, "avx2");
     assert_string_equal(zb_kernels_choose("avx512", ZB_CPU_AVX2)->name, "avx2");
+    assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512)->name, "avx512");
+    /* the part that a set needs of the one below it is asked for too */
+    assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512_BF16)->name, "avx2");
+    const zb_kernels *over = zb_kernels_choose("avx512bf16", everything),
+                     *under = zb_kernels_choose("avx512", everything);
+    if (strcmp(over->name, "avx512bf16") == 0) { /* compilers may lack it */
+        assert_true(over->fast_bf16 && !under->fast_bf16);
+        assert_true(over->matmul_bf16 != under->matmul_bf16 && over->matmul == under->matmul);
+    }
 #endif
     zamba_log_set(NULL, NULL);
     assert_ptr_equal(zb_kernels_get(), zb_kernels_get());
+    const unsigned char none[sizeof(void (*)(void))] = {0}; /* sets that lack an entry take it from the one below */
+    const zb_kernels *sets[MAX_SETS];
+    for (size_t i = 0, n = sets_of_this_cpu(sets); i < n; i++)
+        for (size_t at = 0; at < sizeof(zb_kernels); at += sizeof none)
+            if (at != offsetof(zb_kernels, fast_bf16))
+                assert_memory_not_equal((const unsigned char *)sets[i] + at, none, sizeof none);
     const zb_kernels *two[2];
     assert_int_equal(zb_kernels_all(two, 2), 2);
 }

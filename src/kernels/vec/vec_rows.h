@@ -97,16 +97,23 @@ static void add(float *y, const float *x, size_t n)
     }
 }
 
+/* As fast as one core reads memory: four cache lines a round, and each line asked for 4 KiB ahead, since processors
+ * fetch ahead by themselves but not across pages. */
 static uint64_t read_sum(const void *p, size_t n)
 {
+    enum { LINE = 64, ROUND = 4 * LINE, AHEAD = 4096, N_ACC = ROUND / sizeof(vq) };
     const unsigned char *b = p;
-    vq acc[8] = {{0}};
+    vq acc[N_ACC] = {{0}};
     size_t i = 0;
-    for (; i + 8 * sizeof(vq) <= n; i += 8 * sizeof(vq))
+    for (; i + ROUND <= n; i += ROUND) {
         UNROLL
-    for (int a = 0; a < 8; a++)
-        acc[a] += *(const vq_memory *)(const void *)(b + i + (size_t)a * sizeof(vq));
-    for (int a = 1; a < 8; a++)
+        for (int l = 0; l < 4; l++)
+            __builtin_prefetch(b + i + AHEAD + l * LINE, 0, 2);
+        UNROLL
+        for (int a = 0; a < N_ACC; a++)
+            acc[a] += *(const vq_memory *)(const void *)(b + i + (size_t)a * sizeof(vq));
+    }
+    for (int a = 1; a < N_ACC; a++)
         acc[0] += acc[a];
     uint64_t sum = 0;
     for (size_t l = 0; l < sizeof(vq) / 8; l++)
