@@ -38,8 +38,9 @@ enum {
     NEAR = 512      /* bytes that a wide tile fetches weights ahead, second level to first                 */
 };
 
-#define WIDE_BLOCK ((size_t)512 << 10) /* bytes of weights that stay in the second-level cache while all x rows pass   \
-                                        */
+#define WIDE_BLOCK                                                                                                     \
+    ((size_t)512 << 10) /* bytes of weights that stay in the second-level cache while all x rows pass                  \
+                         */
 
 INLINE size_t min_size(size_t a, size_t b)
 {
@@ -76,23 +77,37 @@ INLINE float sum_of_one(__m512 a)
     return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
 }
 
-/* Memory to fetch into the second-level cache meanwhile: `lines` lines a step from `at` on. */
+/* Memory to fetch into the second-level cache meanwhile: `lines` lines a step, `stride` bytes apart, from `at` on,
+ * which moves by `move` bytes a step. */
 typedef struct ahead {
     const char *at;
-    size_t lines;
+    size_t lines, stride, move;
 } ahead;
+
+/* One stream. */
+INLINE ahead stream(const void *at, size_t lines)
+{
+    return (ahead){at, lines, 64, 64 * lines};
+}
+
+/* A part of `rows` rows that lie `ld` numbers apart. The processor's own prefetching is of no use there: each row
+ * begins anew. */
+INLINE ahead columns(const uint16_t *at, size_t rows, size_t ld)
+{
+    return (ahead){(const char *)at, rows, 2 * ld, 64};
+}
 
 /* acc[t][r] += x[t, k] w[r, k] over n numbers. near: bytes that the weights are fetched ahead into the first level. */
 INLINE void steps(__m512 acc[][TILE_R], const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
                   ahead *next, const size_t near, const int T, const int R)
 {
     const char *at = next->at;
-    const size_t lines = next->lines;
+    const size_t lines = next->lines, stride = next->stride, move = next->move;
     size_t k = 0;
     for (; k + STEP <= n; k += STEP) {
         for (size_t l = 0; l < lines; l++)
-            _mm_prefetch(at + 64 * l, _MM_HINT_T1);
-        at += 64 * lines;
+            _mm_prefetch(at + stride * l, _MM_HINT_T1);
+        at += move;
         __m512bh wv[TILE_R];
         UNROLL
         for (int r = 0; r < R; r++) {
@@ -173,15 +188,14 @@ INLINE void wide_rows(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, con
 {
     size_t r = 0;
     for (; r + TILE_R <= n_r; r += TILE_R) {
-        ahead next = {(const char *)(w + (r + TILE_R) * ld_w), first ? TILE_R : 0};
-        if (!first && r < TILE_R * (size_t)T) { /* a row of the next tile's x */
-            next.at = (const char *)(x + ((size_t)T + r / TILE_R) * ld_x);
-            next.lines = 1;
-        }
+        const uint16_t *beyond = w + (r + TILE_R) * ld_w;
+        ahead next = !first ? stream(beyond, 0) : ld_w > n ? columns(beyond, TILE_R, ld_w) : stream(beyond, TILE_R);
+        if (!first && r < TILE_R * (size_t)T) /* a row of the next tile's x */
+            next = stream(x + ((size_t)T + r / TILE_R) * ld_x, 1);
         tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, &next, NEAR, T, TILE_R);
     }
     for (; r < n_r; r++) {
-        ahead none = {NULL, 0};
+        ahead none = stream(NULL, 0);
         tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, &none, 0, T, 1);
     }
 }
@@ -223,8 +237,14 @@ static void one(float *y, const uint16_t *x, const uint16_t *w, size_t ld_w, siz
     enum { PAGE = 4096, LINES = 4 };
     for (size_t r = 0; r < n_r; r++, w += ld_w) {
         __m512 acc[1][TILE_R];
-        ahead none = {NULL, 0};
         clear(acc, 1);
+        if (ld_w > n) { /* the next rows but one, into the second level: no other way comes near */
+            ahead next = columns(w + 2 * ld_w, 1, ld_w);
+            steps(acc, x, 0, w, 0, n, &next, 0, 1, 1);
+            store_sums(y + r, 0, acc, accumulate, 1, 1);
+            continue;
+        }
+        ahead none = stream(NULL, 0);
         size_t k = 0;
         for (; k + LINES * STEP <= n; k += LINES * STEP) {
             const char *p = (const char *)(w + k);
@@ -252,7 +272,7 @@ typedef struct pass {
     const uint16_t *w;
     size_t ld_w, n, n_r;
     __m512 *kept;
-    int first, last, accumulate;
+    int first, last, accumulate, strided;
     ahead next;
 } pass;
 
@@ -267,6 +287,8 @@ INLINE void thin_part(pass *p, size_t r, const int T, const int R)
         UNROLL
     for (int i = 0; i < R; i++)
         acc[t][i] = kept[t * R + i];
+    if (p->strided && p->next.lines > 0) /* this part of the next chunk's rows */
+        p->next = columns(p->w + (p->n_r + r) * p->ld_w, (size_t)R, p->ld_w);
     steps(acc, p->x, p->ld_x, p->w + r * p->ld_w, p->ld_w, p->n, &p->next, 0, T, R);
     if (p->last) {
         store_sums(p->y + r, p->ld_y, acc, p->accumulate, T, R);
@@ -303,10 +325,9 @@ static void thin(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m
         for (size_t i = 0, T; i < m; i += T) {
             T = min_size(m - i, most);
             const size_t R = T > 6 ? 3 : 4, after = i > 0 ? 0 : min_size(size, n_r - r - rows);
-            pass p = {y + i * ld_y + r, ld_y,     packed, nk + STEP, w + r * ld_w, ld_w, nk, rows, kept, 1, 0,
-                      accumulate,       {NULL, 0}};
-            p.next.at = (const char *)(w + (r + rows) * ld_w);
-            p.next.lines = (after * R + rows - 1) / rows;
+            pass p = {y + i * ld_y + r, ld_y,     packed,         nk + STEP, w + r * ld_w, ld_w, nk, rows, kept, 1, 0,
+                      accumulate,       ld_w > n, {NULL, 0, 0, 0}};
+            p.next = stream(w + (r + rows) * ld_w, (after * R + rows - 1) / rows);
             for (size_t k = 0; k < n; k += nk, p.w += nk, p.first = 0) {
                 p.n = min_size(nk, n - k);
                 p.last = k + nk >= n;
