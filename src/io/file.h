@@ -15,7 +15,7 @@ zamba_status zb_file_map(zb_file *f, const char *path, zamba_error *err);
 void zb_file_unmap(zb_file *f); /* safe on a file that never mapped */
 
 /* A hint that all of a mapped file will be read, again and again: where the file system can, it is read and mapped in
- * pages of 2 MB from now on. Not before a few bytes here and there are looked at, or each costs such a page. */
+ * pages of 2 MB. Before anything of it is looked at: what is in memory in small pages stays so. */
 void zb_file_expect_all(const zb_file *f);
 
 /* Whole file into *out (appended). Refuses more than max_bytes and anything but a regular file. */

@@ -396,6 +396,8 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
     zamba_status st = zb_tensors_open(&w->tensors, folder, err);
     if (st != ZAMBA_OK)
         return st;
+    for (size_t i = 0; i < w->tensors.n_files; i++)
+        zb_file_expect_all(&w->tensors.files[i]);
     b.used = calloc(w->tensors.n + 1, 1);
     w->bound = calloc(plan->n_specs, sizeof *w->bound);
     w->layers = calloc(c->n_layers, sizeof *w->layers);
@@ -418,8 +420,6 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
         w->head = w->embed;
     if (st == ZAMBA_OK)
         w->fingerprint = fingerprint(w, plan);
-    for (size_t i = 0; i < w->tensors.n_files && st == ZAMBA_OK; i++)
-        zb_file_expect_all(&w->tensors.files[i]);
     free(b.used);
     free(b.shared);
     if (st != ZAMBA_OK)
