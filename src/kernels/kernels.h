@@ -42,9 +42,9 @@ const char *zb_kv_name(zb_kv_type t);
 /* Attention of some query rows of one head over the keys [key0, key1) of paged keys and values, a piece of a softmax:
  * with s[j] = scale * q[r].k[j] and j over [key0, min(key1, first_pos + r + 1)),
  *   greatest[r] = max s[j];   total[r] = sum exp(s[j] - greatest[r]);   out[r] = sum exp(s[j] - greatest[r]) v[j]
- * A row that sees no key of the piece gets -infinity, 0 and zeros. Page i holds positions [i * page_tokens, (i+1) *
- * page_tokens). key0 is a multiple of page_tokens. With goes_on the pieces of a row may be computed one after another;
- * if pages are of 32 tokens, the bits are those of one piece, wherever it is cut. */
+ * A row that sees no key of the piece gets -infinity, 0 and zeros. Page i holds positions [key0 +
+ * i * page_tokens, key0 + (i+1) * page_tokens); key0 is a multiple of page_tokens. With goes_on the pieces of a row may
+ * be computed one after another; if pages are of 32 tokens, the bits are those of one piece, wherever it is cut. */
 typedef struct zb_attn_args {
     float *out;     /* rows at out + r * ld_out, head_dim each                        */
     const float *q; /* rows at q + r * ld_q                                           */

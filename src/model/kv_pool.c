@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "model/kv_pool.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -9,6 +10,7 @@
 
 #define SLAB_BYTES ((size_t)16 << 20) /* what is asked for at a time; a large page makes a slab of its own */
 #define SLAB_PAGES 64                 /* at most */
+#define HUGE_PAGE  ((size_t)2 << 20)
 
 struct zb_slab {
     zb_slab *next;
@@ -17,9 +19,9 @@ struct zb_slab {
     zb_page pages[SLAB_PAGES];
 };
 
-void zb_kv_pool_init(zb_kv_pool *p, size_t page_floats)
+void zb_kv_pool_init(zb_kv_pool *p, size_t page_bytes)
 {
-    *p = (zb_kv_pool){.page_floats = page_floats};
+    *p = (zb_kv_pool){.page_bytes = page_bytes};
     pthread_mutex_init(&p->lock, NULL);
 }
 
@@ -40,18 +42,42 @@ void zb_kv_pool_close(zb_kv_pool *p)
     pthread_mutex_destroy(&p->lock);
 }
 
+/* Memory of the system; large pieces in huge pages where there are any (a context is read at the memory's speed, and
+ * each small page would cost a walk of the page tables): they must begin on a border of such. */
+static void *map_slab(size_t *bytes)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    size_t rounded, room;
+#ifdef MADV_HUGEPAGE
+    if (*bytes >= 2 * HUGE_PAGE && zb_add(*bytes, HUGE_PAGE - 1, &rounded) && zb_add(rounded, HUGE_PAGE, &room)) {
+        rounded &= ~(HUGE_PAGE - 1);
+        unsigned char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, flags, -1, 0);
+        if (p != MAP_FAILED) {
+            const size_t before = -(uintptr_t)p & (HUGE_PAGE - 1);
+            if (before > 0)
+                munmap(p, before);
+            if (before < HUGE_PAGE)
+                munmap(p + before + rounded, HUGE_PAGE - before);
+            (void)madvise(p + before, rounded, MADV_HUGEPAGE);
+            *bytes = rounded;
+            return p + before;
+        }
+    }
+#endif
+    return mmap(NULL, *bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+}
+
 static zamba_status add_slab(zb_kv_pool *p, zamba_error *err)
 {
-    const size_t page_bytes = p->page_floats * sizeof(float);
-    size_t n = page_bytes == 0 ? SLAB_PAGES : SLAB_BYTES / page_bytes, bytes;
+    size_t n = p->page_bytes == 0 ? SLAB_PAGES : SLAB_BYTES / p->page_bytes, bytes;
     n = n < 1 ? 1 : n > SLAB_PAGES ? SLAB_PAGES : n;
-    if (!zb_mul(n, page_bytes, &bytes))
+    if (!zb_mul(n, p->page_bytes, &bytes))
         return zb_fail(err, ZAMBA_E_MEMORY, "KV pages: size overflows");
     bytes = bytes == 0 ? 4096 : bytes;
     zb_slab *s = calloc(1, sizeof *s);
     if (s == NULL)
         return zb_fail_memory(err, "KV pages", sizeof *s);
-    s->memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    s->memory = map_slab(&bytes);
     if (s->memory == MAP_FAILED) {
         free(s);
         return zb_fail_memory(err, "KV pages", bytes);
@@ -59,7 +85,7 @@ static zamba_status add_slab(zb_kv_pool *p, zamba_error *err)
     s->bytes = bytes;
     s->n_pages = n;
     for (size_t i = 0; i < n; i++) {
-        s->pages[i].data = (float *)s->memory + i * p->page_floats;
+        s->pages[i].data = (char *)s->memory + i * p->page_bytes;
         s->pages[i].next = p->free;
         p->free = &s->pages[i];
     }

@@ -162,11 +162,11 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     if (st == ZAMBA_OK)
         st = zb_weights_open(&m->weights, &m->plan, path, err);
     if (st == ZAMBA_OK)
-        m->pages.page_floats = m->plan.kv_floats * ZB_PAGE_TOKENS;
-    if (st == ZAMBA_OK)
         st = zb_pool_open(&m->pool, o.n_threads > o.n_threads_batch ? o.n_threads : o.n_threads_batch, err);
     if (st == ZAMBA_OK)
         st = choose_compute(m, &o, err);
+    if (st == ZAMBA_OK)
+        m->pages.page_bytes = m->plan.n_uses * zb_use_bytes(m);
     if (st == ZAMBA_OK && !o.no_tokenizer)
         st = open_text(m, err);
     if (st != ZAMBA_OK) {
@@ -209,8 +209,6 @@ const zamba_chat *zamba_model_chat(const zamba_model *m)
 
 /* ---- questions ---- */
 
-static const char *const kv_names[ZB_N_KV_TYPES] = {"f32", "f16", "bf16", "q8_0"};
-
 static const char *main_dtype(const zamba_model *m)
 {
     uint64_t bytes[ZB_N_DTYPES] = {0};
@@ -244,8 +242,8 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         .dtype = main_dtype(m),
         .kernels = m->kernels->name,
         .compute = m->bf16 ? "bf16" : "f32",
-        .kv_k = kv_names[m->kv_k],
-        .kv_v = kv_names[m->kv_v],
+        .kv_k = zb_kv_name(m->kv_k),
+        .kv_v = zb_kv_name(m->kv_v),
         .rope_note = c->rope_note,
         .dt_floor_note = c->dt_floor_note,
         .n_layers = (int32_t)c->n_layers,
@@ -347,7 +345,7 @@ zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, z
     *info = (zamba_memory_info){.size = sizeof *info,
                                 .copies = m->weights.copy_bytes,
                                 .state_per_sequence = m->plan.state_floats * sizeof(float),
-                                .kv_per_token = m->plan.kv_floats * sizeof(float),
+                                .kv_per_token = m->pages.page_bytes / ZB_PAGE_TOKENS,
                                 .kv_page_tokens = ZB_PAGE_TOKENS,
                                 .workspace = zb_workspace_bytes(m, m->n_batch)};
     for (size_t i = 0; i < m->weights.tensors.n; i++)

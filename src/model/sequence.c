@@ -1,20 +1,60 @@
 /* sequence.c — opening, forking and closing of timelines. Saving and loading is state_file.c's. */
 #include "model/sequence.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/memory.h"
 
 #define MAX_CONTEXT ((size_t)1 << 31)
 
+/* The longest context whose keys, values and ids fit into what memory there is once the weights are in it. Weights that
+ * are mapped count as available, in memory or not yet; but a context may always have an eighth. */
+static size_t fitting_context(const zamba_model *m, uint64_t *room)
+{
+    const uint64_t available = zb_memory_available(), fixed = m->plan.state_floats * sizeof(float);
+    uint64_t weights = 0;
+    for (size_t i = 0; i < m->weights.tensors.n; i++)
+        weights += m->weights.tensors.items[i].bytes;
+    *room = available;
+    if (available == UINT64_MAX)
+        return MAX_CONTEXT;
+    *room = available > weights && available - weights > available / 8 ? available - weights : available / 8;
+    const uint64_t page = m->pages.page_bytes + sizeof(zb_page *) + ZB_PAGE_TOKENS * sizeof(int32_t),
+                   pages = *room > fixed ? (*room - fixed) / page : 0;
+    return pages < MAX_CONTEXT / ZB_PAGE_TOKENS ? (size_t)pages * ZB_PAGE_TOKENS : MAX_CONTEXT;
+}
+
 zamba_status zamba_sequence_open(zamba_sequence **out, zamba_model *m, size_t n_ctx, zamba_error *err)
 {
+    const size_t wanted = n_ctx == 0 ? m->plan.config.max_positions : n_ctx;
+    uint64_t room;
     *out = NULL;
-    if (n_ctx == 0)
-        n_ctx = m->plan.config.max_positions;
-    if (n_ctx > MAX_CONTEXT)
-        return zb_fail(err, ZAMBA_E_ARG, "context: %zu tokens, at most %zu are possible", n_ctx, MAX_CONTEXT);
+    if (wanted > MAX_CONTEXT)
+        return zb_fail(err, ZAMBA_E_ARG, "context: %zu tokens, at most %zu are possible", wanted, MAX_CONTEXT);
+    const size_t fits = fitting_context(m, &room);
+    if (wanted <= fits)
+        return zb_sequence_new(out, m, wanted, err);
+    const double megabyte = 1 << 20, pages = ceil((double)wanted / ZB_PAGE_TOKENS);
+    const double needs = pages * (double)m->pages.page_bytes / megabyte, has = (double)room / megabyte;
+    if (n_ctx > 0 || fits == 0)
+        return zb_fail(
+            err, ZAMBA_E_MEMORY,
+            "context: %zu tokens need %.1f MiB of keys and values (%s and %s), there is memory for %.1f MiB: "
+            "at most %zu tokens fit (a smaller context, or smaller types of keys and values: -ctk, -ctv)",
+            wanted, needs, zb_kv_name(m->kv_k), zb_kv_name(m->kv_v), has, fits);
+    zb_log(ZAMBA_LOG_WARN,
+           "context: %zu tokens would need %.1f MiB of keys and values, there is memory for %.1f MiB: "
+           "it is cut to %zu tokens",
+           wanted, needs, has, fits);
+    return zb_sequence_new(out, m, fits, err);
+}
+
+zamba_status zb_sequence_new(zamba_sequence **out, zamba_model *m, size_t n_ctx, zamba_error *err)
+{
+    *out = NULL;
     zamba_sequence *s = calloc(1, sizeof *s);
     if (s == NULL)
         return zb_fail_memory(err, "sequence", sizeof *s);
@@ -74,7 +114,7 @@ zamba_status zb_sequence_reserve(zamba_sequence *s, size_t n, zamba_error *err)
 zamba_status zamba_sequence_fork(zamba_sequence **out, const zamba_sequence *s, zamba_error *err)
 {
     zamba_sequence *f = NULL;
-    zamba_status st = zamba_sequence_open(&f, s->model, s->n_ctx, err);
+    zamba_status st = zb_sequence_new(&f, s->model, s->n_ctx, err);
     *out = NULL;
     if (st != ZAMBA_OK)
         return st;
@@ -93,7 +133,7 @@ zamba_status zamba_sequence_fork(zamba_sequence **out, const zamba_sequence *s, 
         return st;
     }
     if (f->n_pages > full)
-        memcpy(f->pages[full]->data, s->pages[full]->data, s->model->pages.page_floats * sizeof(float));
+        memcpy(f->pages[full]->data, s->pages[full]->data, s->model->pages.page_bytes);
     f->n = s->n;
     *out = f;
     return ZAMBA_OK;
@@ -117,5 +157,5 @@ const int32_t *zamba_sequence_tokens(const zamba_sequence *s)
 uint64_t zamba_sequence_bytes(const zamba_sequence *s)
 {
     return sizeof *s + s->model->plan.state_floats * sizeof(float) + s->max_pages * sizeof *s->pages +
-           s->n_ctx * sizeof *s->tokens + s->n_pages * s->model->pages.page_floats * sizeof(float);
+           s->n_ctx * sizeof *s->tokens + s->n_pages * s->model->pages.page_bytes;
 }

@@ -1,6 +1,10 @@
 /* state_file.c — a sequence's whole state as bytes: header, then three sections (ids, fixed state, keys and values),
- * each with a checksum. Bound to the model by its fingerprint; read only after all of it was checked. The layout does
- * not depend on page size: keys and values go use by use, keys then values, head by head, token by token. */
+ * each with a checksum. Bound to the model by its fingerprint, and to the types of keys and values; read only after all
+ * of it was checked. The layout does not depend on page size: keys and values go use by use, keys then values, head by
+ * head, token by token, as they are stored; of q8_0 the bytes of all tokens of a head, then their scales.
+ *
+ * Version 1 lacks the types: its keys and values are f32. It is read, no longer written. */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +12,7 @@
 #include "model/sequence.h"
 
 #define MAGIC   0x31545341424D415Aull /* "ZAMBAST1" */
-#define VERSION 1
+#define VERSION 2
 
 enum { SECTION_TOKENS, SECTION_STATE, SECTION_KV, N_SECTIONS };
 
@@ -18,9 +22,12 @@ typedef struct section {
 
 typedef struct header {
     uint64_t magic, version, fingerprint, n_tokens, n_bytes;
+    uint64_t kv_k, kv_v; /* zb_kv_type; not in version 1 */
     section sections[N_SECTIONS];
     uint64_t checksum; /* of everything before it */
 } header;
+
+#define V1_MISSING (2 * sizeof(uint64_t))
 
 /* Sections begin at multiples of 8. */
 static size_t padded(size_t bytes)
@@ -28,36 +35,61 @@ static size_t padded(size_t bytes)
     return (bytes + 7) / 8 * 8;
 }
 
-static zamba_status section_sizes(const zb_plan *p, size_t n_tokens, size_t bytes[N_SECTIONS], size_t *total,
-                                  zamba_error *err)
+/* Bytes of one token's keys (or values) of one head. */
+static size_t row_bytes(const zamba_model *m, int values)
 {
-    *total = sizeof(header);
-    bytes[SECTION_STATE] = p->state_floats * sizeof(float);
-    int ok = zb_mul(n_tokens, sizeof(int32_t), &bytes[SECTION_TOKENS]) &&
-             zb_mul(n_tokens, p->kv_floats * sizeof(float), &bytes[SECTION_KV]);
+    const size_t d = m->plan.config.head_dim;
+    switch (values ? m->kv_v : m->kv_k) {
+    case ZB_KV_F32:
+        return 4 * d;
+    case ZB_KV_Q8_0:
+        return d + (d + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK * 2;
+    default:
+        return 2 * d;
+    }
+}
+
+/* `at`: length of the header. */
+static zamba_status section_sizes(const zamba_model *m, size_t at, size_t n_tokens, size_t bytes[N_SECTIONS],
+                                  size_t *total, zamba_error *err)
+{
+    const size_t per_token = m->plan.n_uses * m->plan.config.n_kv_heads * (row_bytes(m, 0) + row_bytes(m, 1));
+    *total = at;
+    bytes[SECTION_STATE] = m->plan.state_floats * sizeof(float);
+    int ok =
+        zb_mul(n_tokens, sizeof(int32_t), &bytes[SECTION_TOKENS]) && zb_mul(n_tokens, per_token, &bytes[SECTION_KV]);
     for (int i = 0; i < N_SECTIONS && ok; i++)
         ok = bytes[i] < SIZE_MAX - 8 && zb_add(*total, padded(bytes[i]), total);
     return ok ? ZAMBA_OK : zb_fail(err, ZAMBA_E_FORMAT, "state: sizes overflow");
 }
 
+static void copy(unsigned char *page, unsigned char *flat, size_t bytes, int to_pages)
+{
+    if (to_pages)
+        memcpy(page, flat, bytes);
+    else
+        memcpy(flat, page, bytes);
+}
+
 /* Copy between pages and the flat layout. */
 static void copy_kv(const zamba_sequence *s, unsigned char *flat, size_t n, int to_pages)
 {
-    const zb_plan *p = &s->model->plan;
-    const size_t d = p->config.head_dim;
-    for (size_t use = 0; use < p->n_uses; use++)
-        for (int values = 0; values < 2; values++)
-            for (size_t head = 0; head < p->config.n_kv_heads; head++)
+    const zamba_model *m = s->model;
+    const size_t d = m->plan.config.head_dim;
+    for (size_t use = 0; use < m->plan.n_uses; use++)
+        for (int values = 0; values < 2; values++) {
+            /* q8_0 is two tables in a page, the others are one */
+            const int q8 = (values ? m->kv_v : m->kv_k) == ZB_KV_Q8_0;
+            const size_t row = row_bytes(m, values), first = q8 ? d : row, second = row - first;
+            for (size_t head = 0; head < m->plan.config.n_kv_heads; head++, flat += n * row)
                 for (size_t t = 0; t < n; t += ZB_PAGE_TOKENS) {
                     const size_t rows = n - t < ZB_PAGE_TOKENS ? n - t : ZB_PAGE_TOKENS;
-                    float *page = zb_page_rows(p, s->pages[t / ZB_PAGE_TOKENS], use, values, head);
-                    const size_t bytes = rows * d * sizeof *page;
-                    if (to_pages)
-                        memcpy(page, flat, bytes);
-                    else
-                        memcpy(flat, page, bytes);
-                    flat += bytes;
+                    unsigned char *page = zb_page_rows(m, s->pages[t / ZB_PAGE_TOKENS], use, values, head);
+                    copy(page, flat + t * first, rows * first, to_pages);
+                    if (q8)
+                        copy(page + ZB_PAGE_TOKENS * first, flat + n * first + t * second, rows * second, to_pages);
                 }
+        }
 }
 
 zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n_bytes, zamba_error *err)
@@ -65,13 +97,19 @@ zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n
     size_t bytes[N_SECTIONS], total, at = sizeof(header);
     *data = NULL;
     *n_bytes = 0;
-    zamba_status st = section_sizes(&s->model->plan, s->n, bytes, &total, err);
+    zamba_status st = section_sizes(s->model, at, s->n, bytes, &total, err);
     if (st != ZAMBA_OK)
         return st;
     unsigned char *p = calloc(1, total);
     if (p == NULL)
         return zb_fail_memory(err, "state", total);
-    header h = {MAGIC, VERSION, s->model->weights.fingerprint, s->n, total, {{0}}, 0};
+    header h = {.magic = MAGIC,
+                .version = VERSION,
+                .fingerprint = s->model->weights.fingerprint,
+                .n_tokens = s->n,
+                .n_bytes = total,
+                .kv_k = s->model->kv_k,
+                .kv_v = s->model->kv_v};
     for (int i = 0; i < N_SECTIONS; i++) {
         h.sections[i] = (section){at, bytes[i], 0};
         at += padded(bytes[i]);
@@ -90,29 +128,55 @@ zamba_status zamba_sequence_save(const zamba_sequence *s, void **data, size_t *n
     return ZAMBA_OK;
 }
 
+/* The length of a header of this version. */
+static size_t header_bytes(const header *h)
+{
+    return sizeof *h - (h->version == 1 ? V1_MISSING : 0);
+}
+
+static const char *type_name(uint64_t t)
+{
+    return t < ZB_N_KV_TYPES ? zb_kv_name((zb_kv_type)t) : "an unknown type";
+}
+
 /* The header alone: may the rest be read, and how long has it to be? `name` stands in messages. */
 static zamba_status check_header(const zamba_sequence *s, const unsigned char *p, size_t n, header *h,
                                  size_t bytes[N_SECTIONS], size_t *total, const char *name, zamba_error *err)
 {
-    if (n < sizeof *h)
+    const zamba_model *m = s->model;
+    const size_t before = offsetof(header, kv_k);
+    if (n < sizeof *h - V1_MISSING)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, a saved state has at least %zu (cut off?)", name, n,
-                       sizeof *h);
-    memcpy(h, p, sizeof *h);
+                       sizeof *h - V1_MISSING);
+    memcpy(h, p, before);
     if (h->magic != MAGIC)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: not a saved state", name);
-    if (h->version != VERSION)
-        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: saved state of version %llu, this program reads %d", name,
+    if (h->version < 1 || h->version > VERSION)
+        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: saved state of version %llu, this program reads 1 to %d", name,
                        (unsigned long long)h->version, VERSION);
-    if (h->checksum != zb_hash(h, offsetof(header, checksum), 0))
+    if (n < header_bytes(h))
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, its header alone has %zu (cut off?)", name, n,
+                       header_bytes(h));
+    h->kv_k = h->kv_v = ZB_KV_F32;
+    if (h->version == 1)
+        memcpy(h->sections, p + before, sizeof *h - offsetof(header, sections));
+    else
+        memcpy(h, p, sizeof *h);
+    if (h->checksum != zb_hash(p, header_bytes(h) - sizeof h->checksum, 0))
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: the header's checksum is wrong (damaged file)", name);
-    if (h->fingerprint != s->model->weights.fingerprint)
+    if (h->fingerprint != m->weights.fingerprint)
         return zb_fail(err, ZAMBA_E_MISMATCH,
                        "%s: state of another model or dt floor (fingerprint %016llx, this model has %016llx)", name,
-                       (unsigned long long)h->fingerprint, (unsigned long long)s->model->weights.fingerprint);
+                       (unsigned long long)h->fingerprint, (unsigned long long)m->weights.fingerprint);
+    if (m->plan.n_uses > 0 && (h->kv_k != m->kv_k || h->kv_v != m->kv_v))
+        return zb_fail(err, ZAMBA_E_MISMATCH,
+                       "%s: its keys and values are %s and %s, the model was opened with %s and %s (open it with the "
+                       "same -ctk and -ctv)",
+                       name, type_name(h->kv_k), type_name(h->kv_v), zb_kv_name(m->kv_k), zb_kv_name(m->kv_v));
     if (h->n_tokens > s->n_ctx)
         return zb_fail(err, ZAMBA_E_CONTEXT, "%s: %llu tokens, this sequence has room for %zu", name,
                        (unsigned long long)h->n_tokens, s->n_ctx);
-    return section_sizes(&s->model->plan, (size_t)h->n_tokens, bytes, total, err);
+    return section_sizes(m, header_bytes(h), (size_t)h->n_tokens, bytes, total, err);
 }
 
 /* Everything that can be wrong with the bytes, found before anything is touched. */
@@ -120,10 +184,11 @@ static zamba_status check(const zamba_sequence *s, const unsigned char *p, size_
                           zamba_error *err)
 {
     static const unsigned char zeros[8];
-    size_t bytes[N_SECTIONS], total, at = sizeof(header);
+    size_t bytes[N_SECTIONS], total;
     zamba_status st = check_header(s, p, n, h, bytes, &total, name, err);
     if (st != ZAMBA_OK)
         return st;
+    size_t at = header_bytes(h);
     if (h->n_bytes != n || total != n)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes, its header wants %zu (cut off?)", name, n, total);
     for (int i = 0; i < N_SECTIONS; i++) {
@@ -149,7 +214,7 @@ static zamba_status load(zamba_sequence *s, const unsigned char *p, size_t n, co
     zamba_sequence *fresh = NULL;
     zamba_status st = check(s, p, n, &h, name, err);
     if (st == ZAMBA_OK)
-        st = zamba_sequence_open(&fresh, s->model, s->n_ctx, err);
+        st = zb_sequence_new(&fresh, s->model, s->n_ctx, err);
     if (st == ZAMBA_OK)
         st = zb_sequence_reserve(fresh, (size_t)h.n_tokens, err);
     if (st == ZAMBA_OK) {

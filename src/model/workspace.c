@@ -68,14 +68,16 @@ static size_t worker_floats(const zb_plan *p, size_t rows)
     const zb_config *c = &p->config;
     const zb_ssm_dims d = {c->mamba_heads, c->mamba_groups, c->mamba_head_dim, c->mamba_state};
     const size_t ssd = c->family == ZB_ZAMBA1 ? 0 : zb_ssd_scratch(d), head = rows * ZB_HEAD_TILE;
-    return ((ssd > head ? ssd : head) + 15) / 16 * 16;
+    /* of the heads of few rows, or of a block of many rows: a second result, and greatest and total of both */
+    const size_t attn = p->n_uses == 0 ? 0 : greatest(ZB_ATTN_FEW * c->n_heads, ZB_ATTN_MANY) * (c->head_dim + 4);
+    return (greatest(greatest(ssd, head), attn) + 15) / 16 * 16;
 }
 
 static void workspace_free(zb_workspace *ws)
 {
     zb_free_aligned(ws->block);
     zb_free_aligned(ws->worker);
-    free(ws->page_ptrs);
+    zb_free_aligned(ws->parts);
     free(ws->spans);
     free(ws);
 }
@@ -104,6 +106,16 @@ static zamba_status fit_rows(zb_workspace *ws, const zamba_model *m, size_t rows
     return ZAMBA_OK;
 }
 
+/* Room for the results of every piece of a context of `pages` pages, where it may be split between threads. */
+static size_t part_floats(const zamba_model *m, size_t pages)
+{
+    const zb_config *c = &m->plan.config;
+    const size_t pieces = (pages + ZB_PIECE_PAGES - 1) / ZB_PIECE_PAGES;
+    if (m->plan.n_uses == 0 || pieces < 2 || c->n_heads >= ZB_SPLIT_BELOW * (size_t)zb_pool_threads(m->pool))
+        return 0;
+    return ZB_ATTN_FEW * pieces * c->n_heads * (c->head_dim + 2);
+}
+
 zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t pages, zb_workspace **out,
                                zamba_error *err)
 {
@@ -126,13 +138,15 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
         else
             ws->spans = p, ws->span_capacity = spans;
     }
-    if (st == ZAMBA_OK && ws->page_capacity < pages) {
-        const size_t n = 2 * pages * (size_t)zb_pool_threads(m->pool);
-        const float **p = realloc(ws->page_ptrs, n * sizeof *p);
-        if (p == NULL)
-            st = zb_fail_memory(err, "workspace", n * sizeof *p);
+    if (st == ZAMBA_OK && ws->part_capacity < part_floats(m, pages)) {
+        const size_t n = part_floats(m, pages);
+        zb_free_aligned(ws->parts);
+        ws->part_capacity = 0;
+        ws->parts = zb_alloc_aligned(n * sizeof *ws->parts);
+        if (ws->parts == NULL)
+            st = zb_fail_memory(err, "workspace", n * sizeof *ws->parts);
         else
-            ws->page_ptrs = p, ws->page_capacity = pages;
+            ws->part_capacity = n;
     }
     if (st != ZAMBA_OK) {
         workspace_free(ws);

@@ -45,8 +45,9 @@ struct zb_workspace {
     /* per worker */
     float *worker; /* scratch of worker w at w * worker_floats    */
     size_t worker_floats;
-    const float **page_ptrs; /* [n_workers][2][page_capacity]         */
-    size_t page_capacity;
+    float *
+        parts; /* results of attention over pieces of the context, if there are more threads than heads: see attend.c */
+    size_t part_capacity;
     zb_span *spans;
     size_t span_capacity;
 };
@@ -59,6 +60,13 @@ void zb_workspace_free_all(zamba_model *m);
 
 /* Bytes of a workspace of that many rows. */
 size_t zb_workspace_bytes(const zamba_model *m, size_t rows);
+
+/* Attention: pages of a piece of the context; up to so many rows of a sequence are few; rows of a block of many. */
+#define ZB_PIECE_PAGES 64
+#define ZB_ATTN_FEW    7
+#define ZB_ATTN_MANY   64
+/* Few rows make so many tasks a thread, if heads times sequences are enough; below that the context is split. */
+#define ZB_SPLIT_BELOW 4
 
 /* Rows of logits that a worker makes at a time before they are handed to their items. */
 #define ZB_HEAD_TILE 64

@@ -24,8 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 #define N_STATES 4
 #define N_CTX    40
 
-/* Where the header's checksums stand: five words, then three sections of offset, length, checksum, then its own. */
-enum { WORDS = 5, SECTIONS = 3, HEADER_WORDS = WORDS + 3 * SECTIONS + 1 };
+/* Where the header's checksums stand: seven words, then three sections of offset, length, checksum, then its own. */
+enum { WORDS = 7, SECTIONS = 3, HEADER_WORDS = WORDS + 3 * SECTIONS + 1 };
 
 static zamba_sequence *sequence;
 static zamba_model *model;

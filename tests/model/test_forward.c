@@ -1,5 +1,5 @@
 /* The forward pass as a call: what it refuses, that batches, pieces and threads do not change results, and that a
- * decode step allocates nothing. model/{forward,workspace,kv_pool}.c. What it computes is tests/golden's. */
+ * decode step allocates nothing. model/{forward,workspace}.c. What it computes is tests/golden's. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -454,7 +454,7 @@ static void test_decode_allocates_nothing(void **state)
             assert_int_equal(zamba_sequence_length(items[0].sequence), PROMPT + N_STEPS);
             assert_int_equal(atomic_load(&n_heap), 0);
             const size_t pages = N * (((PROMPT + N_STEPS) + ZB_PAGE_TOKENS - 1) / ZB_PAGE_TOKENS),
-                         bytes = pages * m->pages.page_floats * sizeof(float);
+                         bytes = pages * m->pages.page_bytes;
             assert_true((size_t)atomic_load(&n_maps) <= pages / 64 + bytes / (16 << 20) + 1);
             for (size_t i = 0; i < N; i++) {
                 free(items[i].logits);
@@ -474,60 +474,16 @@ static void test_decode_allocates_nothing(void **state)
 #endif
 }
 
-/* A page that is larger than a slab, many small ones, and giving everything back. */
-static void test_kv_pool(void **state)
-{
-    static const size_t floats[] = {0, 1, 1000, (16 << 20) / 4, (16 << 20) / 4 + 1};
-    zamba_error err;
-    (void)state;
-    for (size_t k = 0; k < 5; k++) {
-        enum { N = 150 };
-        const size_t n = floats[k] > 100000 ? 3 : N;
-        zb_kv_pool pool;
-        zb_page *pages[N];
-        zb_kv_pool_init(&pool, floats[k]);
-        for (int round = 0; round < 2; round++) {
-            for (size_t i = 0; i < n; i++) {
-                CHECK_OK(zb_page_take(&pool, &pages[i], &err), err);
-                for (size_t j = 0; j < floats[k] && j < 1000; j++)
-                    pages[i]->data[j] = (float)i;
-                if (floats[k] > 0)
-                    pages[i]->data[floats[k] - 1] = (float)i;
-                zb_page_share(pages[i]);
-            }
-            assert_int_equal(pool.n_used, n);
-            for (size_t i = 0; i < n; i++) {
-                zb_page_drop(&pool, pages[i]);
-                if (floats[k] > 0)
-                    assert_true(pages[i]->data[0] == (float)i && pages[i]->data[floats[k] - 1] == (float)i);
-            }
-            assert_int_equal(pool.n_used, n);
-            for (size_t i = 0; i < n; i++)
-                zb_page_drop(&pool, pages[i]);
-            assert_int_equal(pool.n_used, 0);
-            assert_null(pool.slabs); /* the memory is the system's again */
-        }
-        zb_kv_pool_close(&pool);
-    }
-    zb_kv_pool pool;
-    zb_page *page;
-    zb_kv_pool_init(&pool, SIZE_MAX / 2);
-    zamba_status st = zb_page_take(&pool, &page, &err);
-    check_refused(st, &err, ZAMBA_E_MEMORY, "KV pages", NULL);
-    pool.page_floats = (size_t)1 << 58;
-    st = zb_page_take(&pool, &page, &err);
-    check_refused(st, &err, ZAMBA_E_MEMORY, "KV pages", NULL);
-    assert_int_equal(pool.n_used, 0);
-    zb_kv_pool_close(&pool);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_last_and_all),
-        cmocka_unit_test(test_batch_sizes), cmocka_unit_test(test_many_sequences),
-        cmocka_unit_test(test_two_callers), cmocka_unit_test(test_forks_in_threads),
-        cmocka_unit_test(test_kv_pool),     cmocka_unit_test(test_decode_allocates_nothing),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_last_and_all),
+        cmocka_unit_test(test_batch_sizes),
+        cmocka_unit_test(test_many_sequences),
+        cmocka_unit_test(test_two_callers),
+        cmocka_unit_test(test_forks_in_threads),
+        cmocka_unit_test(test_decode_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

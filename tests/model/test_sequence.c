@@ -154,7 +154,7 @@ static void test_pages(void **state)
     assert_int_equal(m->pages.n_used, 1);
     feed(s, ids, 1, NULL);
     assert_int_equal(m->pages.n_used, 2);
-    assert_true(zamba_sequence_bytes(s) == empty + 2 * 32 * m->plan.kv_floats * sizeof(float));
+    assert_true(zamba_sequence_bytes(s) == empty + 2 * m->pages.page_bytes);
     feed(s, ids, 31, NULL);
     assert_int_equal(m->pages.n_used, 2);
     CHECK_OK(zamba_sequence_fork(&f, s, &err), err); /* both pages are full: shared */
@@ -357,12 +357,13 @@ static void test_flipped_states(void **state)
     }
 }
 
-/* Lies with the right checksums. The header is five words (magic, version, fingerprint, tokens, bytes), then offset,
- * length and checksum of the ids, the fixed state and the KV, then its own checksum. */
+/* Lies with the right checksums. The header is seven words (magic, version, fingerprint, tokens, bytes, types of keys
+ * and values), then offset, length and checksum of the ids, the fixed state and the KV, then its own checksum. */
+enum { VERSION = 1, TOKENS = 3, BYTES = 4, TYPES = 5, SECTIONS = 7, CHECKSUM = SECTIONS + 9, WORDS };
+
 static void test_states_that_lie(void **state)
 {
     (void)state;
-    enum { TOKENS = 3, BYTES = 4, SECTIONS = 5, CHECKSUM = SECTIONS + 9, WORDS };
     fixture f;
     zamba_error err;
     uint64_t good[WORDS], h[WORDS];
@@ -376,9 +377,9 @@ static void test_states_that_lie(void **state)
             memcpy(f.data, h, sizeof h);
             const zamba_status st = load(&f, f.data, f.n_bytes, &err);
             check_refused(st, &err,
-                          i == 1   ? ZAMBA_E_UNSUPPORTED
-                          : i == 2 ? ZAMBA_E_MISMATCH
-                                   : ZAMBA_E_FORMAT,
+                          i == VERSION                             ? ZAMBA_E_UNSUPPORTED
+                          : i == 2 || i == TYPES || i == TYPES + 1 ? ZAMBA_E_MISMATCH
+                                                                   : ZAMBA_E_FORMAT,
                           "state: ", NULL);
         }
     static const int32_t ids[] = {-1, 96, INT32_MIN, INT32_MAX};

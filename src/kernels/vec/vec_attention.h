@@ -45,7 +45,7 @@ typedef struct kv_run {
 static kv_run kv_run_at(const void *const *pages, zb_kv_type t, const zb_attn_args *a, size_t pos, size_t n)
 {
     const size_t d = a->head_dim, row = pos % a->page_tokens, blocks = (d + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
-    const unsigned char *page = pages[pos / a->page_tokens];
+    const unsigned char *page = pages[(pos - a->key0) / a->page_tokens];
     return (kv_run){.rows = page + row * d * kv_element(t),
                     .scales = page + a->page_tokens * d + row * blocks * 2,
                     .n = n,
