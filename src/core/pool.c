@@ -8,7 +8,12 @@
  * core to another process for milliseconds.
  *
  * Sleeping is between two parties: the sleeper says that it sleeps and then looks once more, the other one changes what
- * is looked at and then asks who sleeps. All four are sequentially consistent, so one of them sees the other. */
+ * is looked at and then asks who sleeps. All four are sequentially consistent, so one of them sees the other.
+ *
+ * Beside busy processes the two dear things are a worker that loses its core in the middle of a task, for which all
+ * have to wait, and a worker that was woken on the caller's core and keeps it from the caller. Against the first,
+ * workers offer their core between tasks before the system takes it (give_turn); against the second they move
+ * (make_way). */
 #define _GNU_SOURCE
 #include "core/pool.h"
 
@@ -31,13 +36,18 @@
 #define MAX_THREADS 1024
 #define LINE        64
 
-/* How long a thread looks before it sleeps, in nanoseconds. Workers wait for the next run: longer than the caller's own
- * work between two runs, for waking costs as much as a small run. The caller waits for the last tasks of others: about
- * as long as a task of one token's pass takes. Longer means that whoever has such a task has lost its core; then the
- * caller has to give its own core away. */
+/* Times in nanoseconds. How long a thread looks before it sleeps: workers, for the next run, longer than the caller's
+ * own work between two runs, for waking costs as much as a small run; the caller, for the last tasks of others, about
+ * as long as a task of one token's pass takes. */
 #define WORKER_SPIN    50000
 #define CALLER_SPIN    50000
-#define SPINS_PER_LOOK 16 /* pauses between two looks at the clock */
+#define SPINS_PER_LOOK 16      /* pauses between two looks at the clock                         */
+#define TURN           1000000 /* shorter than what schedulers let a thread run when others wait */
+#define SHORTEST_REST  500000
+#define LONGEST_REST   8000000
+
+#define CORE_WORDS 256 /* of a set of cores            */
+#define NO_CORE    -2  /* nobody's, whatever they answer */
 
 #define TASK_BITS        24 /* of the word; the others count runs, so that the same word comes back after 2^40 runs */
 #define MOST_TASKS       (((size_t)1 << TASK_BITS) - 1)
@@ -55,6 +65,10 @@ typedef struct berth {
 
 typedef struct worker {
     _Alignas(LINE) berth berth;
+    int64_t looks_until; /* for the next run              */
+    int64_t turn_until;  /* then others may have the core */
+    int64_t stays_until; /* no moving before              */
+    int64_t rest;        /* how long the next one is      */
     zb_pool *pool;
     int index;
     pthread_t thread;
@@ -64,8 +78,10 @@ struct zb_pool {
     /* written by the caller only, once a run */
     _Alignas(LINE) _Atomic(zb_task_fn) fn;
     _Atomic(void *) ctx;
-    atomic_size_t end; /* one past the run's last task */
-    atomic_int limit;  /* threads that take part       */
+    atomic_size_t end;   /* one past the run's last task */
+    atomic_int limit;    /* threads that take part       */
+    atomic_int core;     /* on which the caller runs     */
+    atomic_int no_cores; /* nobody can say               */
     atomic_uint_least64_t runs;
     atomic_int quit;
     int n_threads, n_started;
@@ -94,6 +110,15 @@ static int64_t now_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int current_core(void)
+{
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
 }
 
 static void berth_open(berth *b)
@@ -150,10 +175,26 @@ static bool berth_wake(berth *b)
 
 /* ---- tasks ---- */
 
-/* Take tasks of the run that is on, as long as there are any. Returns how many. */
-static size_t take_tasks(zb_pool *p, int index)
+/* Offer the core to whoever waits for it. If nobody does, this is one system call. */
+static void give_turn(worker *w)
+{
+    sched_yield();
+    w->turn_until = now_ns() + TURN;
+}
+
+/* What was done of a run is done. A run with tasks unfinished is not over, so these are all of one run. */
+static void finish(zb_pool *p, size_t *done, int index)
+{
+    if (*done > 0 && atomic_fetch_sub(&p->unfinished, *done) == *done && index != 0)
+        berth_wake(&p->caller);
+    *done = 0;
+}
+
+/* Take tasks of the run that is on, as long as there are any. Returns whether there were. */
+static bool take_tasks(zb_pool *p, int index)
 {
     size_t done = 0;
+    bool any = false;
     uint64_t word = atomic_load_explicit(&p->word, memory_order_acquire);
     while (TASKS_LEFT(word) > 0) {
         const zb_task_fn fn = atomic_load_explicit(&p->fn, memory_order_relaxed);
@@ -167,40 +208,90 @@ static size_t take_tasks(zb_pool *p, int index)
             continue;
         fn(ctx, end - TASKS_LEFT(word), index);
         done++;
+        any = true;
+        if (index > 0 && now_ns() >= p->workers[index].turn_until) {
+            finish(p, &done, index);
+            give_turn(&p->workers[index]);
+        }
         word = atomic_load_explicit(&p->word, memory_order_acquire);
     }
-    /* A run with tasks unfinished is not over, so these are all of one run. */
-    if (done > 0 && atomic_fetch_sub(&p->unfinished, done) == done && index != 0)
-        berth_wake(&p->caller);
-    return done;
+    finish(p, &done, index);
+    return any;
 }
 
 /* ---- workers ---- */
 
-/* Wait for another run than `seen`: look until `until`, then sleep. Returns the word; *slept says how. */
-static uint64_t await_run(worker *w, uint64_t seen, int64_t until, bool *slept)
+/* Are we on the core of the caller? Then it waits for us to let it go on. Systems may wake a thread where it was last
+ * or where its waker is, even with another core idle, and leave both there for seconds if one of them often sleeps or
+ * yields: so it is not enough to wait until we are moved. */
+static bool in_the_way(const zb_pool *p)
+{
+    return current_core() == atomic_load_explicit(&p->core, memory_order_relaxed);
+}
+
+/* Go to another core; later we may come back. False if there is none. */
+static bool step_aside(zb_pool *p)
+{
+#if defined(__linux__)
+    unsigned long all[CORE_WORDS] = {0}, others[CORE_WORDS];
+    const int bits = 8 * (int)sizeof *all, core = current_core();
+    const long n_bytes = syscall(SYS_sched_getaffinity, 0, sizeof all, all);
+    if (n_bytes <= 0 || core < 0 || core >= 8 * n_bytes)
+        return false;
+    memcpy(others, all, sizeof all);
+    others[core / bits] &= ~(1ul << core % bits);
+    if (syscall(SYS_sched_setaffinity, 0, (size_t)n_bytes, others) != 0)
+        return false;
+    if (current_core() == core) /* then that is no answer */
+        atomic_store_explicit(&p->no_cores, 1, memory_order_relaxed);
+    syscall(SYS_sched_setaffinity, 0, (size_t)n_bytes, all);
+    return true;
+#else
+    (void)p;
+    return false;
+#endif
+}
+
+/* Out of the caller's way: to another core; or, where that does not help, asleep for a while, each time longer. */
+static void make_way(worker *w)
+{
+    const int64_t now = now_ns();
+    if (now >= w->stays_until && step_aside(w->pool)) {
+        w->stays_until = now + SHORTEST_REST;
+        return;
+    }
+    nanosleep(&(struct timespec){.tv_nsec = w->rest}, NULL);
+    w->rest = w->rest * 2 < LONGEST_REST ? w->rest * 2 : LONGEST_REST;
+}
+
+/* Wait until another run than `seen` is on. */
+static uint64_t await_run(worker *w, uint64_t seen)
 {
     zb_pool *p = w->pool;
     uint64_t word;
-    *slept = false;
+    int64_t now;
     do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
             word = atomic_load_explicit(&p->word, memory_order_acquire);
             if (RUN(word) != seen)
-                return word;
+                return RUN(word);
             pause_cpu();
         }
-    } while (now_ns() < until);
+        now = now_ns();
+        if (now >= w->turn_until)
+            give_turn(w);
+    } while (now < w->looks_until && !in_the_way(p));
     atomic_store(&w->berth.asleep, 1);
     atomic_fetch_add(&p->sleepers, 1);
     word = atomic_load(&p->word);
-    if (RUN(word) == seen) {
+    if (RUN(word) == seen)
         berth_sleep(&w->berth); /* whoever wakes us counts us out */
-        *slept = true;
-    } else if (atomic_exchange(&w->berth.asleep, 0) != 0) {
+    else if (atomic_exchange(&w->berth.asleep, 0) != 0)
         atomic_fetch_sub(&p->sleepers, 1);
-    }
-    return atomic_load_explicit(&p->word, memory_order_acquire);
+    now = now_ns();
+    w->looks_until = now + WORKER_SPIN;
+    w->turn_until = now + TURN;
+    return RUN(atomic_load_explicit(&p->word, memory_order_acquire));
 }
 
 static void *worker_main(void *arg)
@@ -208,17 +299,20 @@ static void *worker_main(void *arg)
     worker *w = arg;
     zb_pool *p = w->pool;
     uint64_t seen = 0;
-    int64_t until = now_ns() + WORKER_SPIN;
     while (atomic_load_explicit(&p->quit, memory_order_relaxed) == 0) {
-        bool slept;
-        seen = RUN(await_run(w, seen, until, &slept));
-        if (take_tasks(p, w->index) > 0 || slept) /* runs that go on without us do not keep us awake */
-            until = now_ns() + WORKER_SPIN;
+        seen = await_run(w, seen);
+        const bool late = in_the_way(p);
+        if (late)
+            make_way(w);
+        if (take_tasks(p, w->index)) { /* but runs that go on without us do not keep us awake */
+            w->looks_until = now_ns() + WORKER_SPIN;
+            w->rest = late ? w->rest : SHORTEST_REST;
+        }
     }
     return NULL;
 }
 
-/* Workers 1 to n - 1 who sleep. */
+/* Those of workers 1 to n - 1 who sleep. */
 static void wake_workers(zb_pool *p, int n)
 {
     for (int i = 1; i < n && atomic_load(&p->sleepers) > 0; i++) {
@@ -248,12 +342,14 @@ zamba_status zb_pool_open(zb_pool **out, int n_threads, zamba_error *err)
     p->n_threads = n_threads;
     p->workers = workers;
     atomic_flag_clear(&p->taken);
+    atomic_store(&p->core, NO_CORE);
     berth_open(&p->caller);
     for (int i = 0; i < n_threads; i++)
         berth_open(&workers[i].berth);
     for (int i = 1; i < n_threads; i++) {
         workers[i].pool = p;
         workers[i].index = i;
+        workers[i].rest = SHORTEST_REST;
         const int e = pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]);
         if (e != 0) {
             zb_pool_close(p);
@@ -316,10 +412,14 @@ static void await_tasks(zb_pool *p)
 static void run_shared(zb_pool *p, int n_threads, size_t first, size_t n_tasks, zb_task_fn fn, void *ctx)
 {
     const uint64_t run = RUN(atomic_load_explicit(&p->word, memory_order_relaxed)) + 1;
+    const int core = current_core();
     atomic_store_explicit(&p->fn, fn, memory_order_relaxed);
     atomic_store_explicit(&p->ctx, ctx, memory_order_relaxed);
     atomic_store_explicit(&p->end, first + n_tasks, memory_order_relaxed);
     atomic_store_explicit(&p->limit, n_threads, memory_order_relaxed);
+    atomic_store_explicit(&p->core,
+                          core >= 0 && !atomic_load_explicit(&p->no_cores, memory_order_relaxed) ? core : NO_CORE,
+                          memory_order_relaxed);
     atomic_store_explicit(&p->unfinished, n_tasks, memory_order_relaxed);
     atomic_store(&p->word, run << TASK_BITS | n_tasks);
     atomic_store_explicit(&p->runs, atomic_load_explicit(&p->runs, memory_order_relaxed) + 1, memory_order_relaxed);
