@@ -1,9 +1,13 @@
-/* bench_kernels.c — the kernels against the machine, one thread: bytes per second of products with one row beside a
- * loop that only reads, and arithmetic of products with many rows, attention, and the state-space kernels.
+/* bench_kernels.c — the kernels against the machine, one thread: products with few rows beside a loop that only reads
+ * memory, products with many rows beside the arithmetic in registers, and the state-space kernels. Attention has a
+ * program of its own.
  *
- *   bench_kernels [SET ...]      sets to measure (generic avx2 avx512 neon); default: the one that would be used
+ *   bench_kernels [--huge] [SET ...]     sets to measure (generic avx2 avx512 avx512bf16 neon); default: the one in
+ * use.
+ *                                        --huge: weights on huge pages (a mapped checkpoint stands on small ones)
  *
- * Every figure is the best of some runs. Shapes are those of Zamba2-1.2B. */
+ * Memory moves from minute to minute: what is compared to reading is measured in turns with it, and the median of the
+ * ratios is shown. Other figures are the best of some runs. Time is the thread's own. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdio.h>
@@ -16,6 +20,7 @@
 #include "kernels/kernels.h"
 
 #define MATRIX ((size_t)512 << 20)
+#define PART   ((size_t)128 << 20) /* read in turns: no cache holds it */
 #define MAX_M  512
 #define ROWS   ((size_t)2048)
 #define COLS   ((size_t)2048)
@@ -23,7 +28,7 @@
 static double now_s(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -50,47 +55,104 @@ static float *floats(size_t n)
     return p;
 }
 
-static void bench_products(const zb_kernels *k, const void *data, float *x, float *y)
+/* What is multiplied: activations of one type with weights of another. */
+typedef struct product {
+    const zb_kernels *k;
+    int in_bf16;
+    zb_dtype type;
+    const void *x;
+    float *y;
+} product;
+
+/* y of m rows against all of w, so many weight rows at a time. */
+static void multiply(const product *p, size_t m, const zb_mat *w, size_t rows_at_once)
 {
-    BEST(reading, 5, sink += k->read_sum(data, MATRIX));
-    printf("%-8s read                       %7.1f GB/s\n", k->name, (double)MATRIX / reading / 1e9);
-    for (zb_dtype t = 0; t < ZB_N_DTYPES; t++) {
-        const zb_mat whole = {data, MATRIX / COLS / zb_dtype_size(t), COLS, t, COLS};
-        BEST(took, 5, k->matmul(y, whole.rows, x, COLS, 1, &whole, 0, whole.rows, 0));
-        printf("%-8s matmul %-4s m=1            %7.1f GB/s      %3.0f %% of reading\n", k->name, zb_dtype_name(t),
-               (double)MATRIX / took / 1e9, 100 * reading / took);
-    }
-    for (zb_dtype t = 0; t < ZB_N_DTYPES; t++) {
-        const zb_mat part = {data, ROWS, COLS, t, COLS};
-        static const size_t m[] = {4, 16, 128, 512};
-        for (int i = 0; i < 4; i++) {
-            BEST(took, 5, k->matmul(y, ROWS, x, COLS, m[i], &part, 0, ROWS, 0));
-            printf("%-8s matmul %-4s m=%-3zu          %7.1f GFLOP/s\n", k->name, zb_dtype_name(t), m[i],
-                   2e-9 * (double)(m[i] * ROWS * COLS) / took);
-        }
+    for (size_t r = 0; r < w->rows; r += rows_at_once) {
+        const size_t to = r + rows_at_once < w->rows ? r + rows_at_once : w->rows;
+        if (p->in_bf16)
+            p->k->matmul_bf16(p->y, w->rows, p->x, COLS, m, w, r, to, 0);
+        else
+            p->k->matmul(p->y, w->rows, p->x, COLS, m, w, r, to, 0);
     }
 }
 
-static void bench_attention(const zb_kernels *k)
+static int rising(const void *a, const void *b)
 {
-    enum { DIM = 128, KEYS = 4096, PAGE = 256 };
-    float *q = floats(KEYS * DIM), *kk = floats(KEYS * DIM), *v = floats(KEYS * DIM), *out = floats(KEYS * DIM);
-    const float *kp[KEYS / PAGE], *vp[KEYS / PAGE];
-    for (size_t i = 0; i < KEYS / PAGE; i++) {
-        kp[i] = kk + i * PAGE * DIM;
-        vp[i] = v + i * PAGE * DIM;
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, size_t n)
+{
+    qsort(v, n, sizeof *v, rising);
+    return v[n / 2];
+}
+
+enum { TURNS = 9, N_FEW = 8, N_MANY = 4 };
+
+/* Weights from memory, few rows: the share of the speed of reading, and time in units of one row's. */
+static void bench_few(const product *p, const char *data)
+{
+    static const size_t m[N_FEW] = {1, 2, 3, 4, 6, 8, 12, 16};
+    double share[N_FEW][TURNS], speed[TURNS];
+    for (size_t i = 0; i < TURNS; i++) {
+        const char *part = data + i % (MATRIX / PART) * PART;
+        const zb_mat w = {part, PART / COLS / zb_dtype_size(p->type), COLS, p->type, COLS};
+        double start = now_s();
+        sink += p->k->read_sum(part, PART);
+        const double reading = now_s() - start;
+        speed[i] = (double)PART / reading;
+        for (size_t j = 0; j < N_FEW; j++) {
+            start = now_s();
+            multiply(p, m[j], &w, 256);
+            share[j][i] = reading / (now_s() - start);
+        }
     }
-    static const size_t rows[] = {1, 128};
-    for (int i = 0; i < 2; i++) {
-        const zb_attn_args a = {out, q, DIM, DIM, rows[i], KEYS - rows[i], kp, vp, PAGE, DIM, 0.125f};
-        BEST(took, 5, k->attention(&a));
-        printf("%-8s attention, %3zu rows, 4096 keys  %5.1f GFLOP/s  %8.1f us a row and head\n", k->name, rows[i],
-               4e-9 * (double)rows[i] * KEYS * DIM / took, 1e6 * took / (double)rows[i]);
+    printf("%-10s %s %-4s from memory, reading %.1f GB/s:", p->k->name, p->in_bf16 ? "matmul_bf16" : "matmul     ",
+           zb_dtype_name(p->type), median(speed, TURNS) / 1e9);
+    double one = 0;
+    for (size_t j = 0; j < N_FEW; j++) {
+        const double of = median(share[j], TURNS);
+        one = j == 0 ? of : one;
+        printf("  m=%zu %.0f %% (%.2f)", m[j], 100 * of, one / of);
     }
-    zb_free_aligned(q);
-    zb_free_aligned(kk);
-    zb_free_aligned(v);
-    zb_free_aligned(out);
+    putchar('\n');
+}
+
+/* Many rows: the share of what the same arithmetic reaches in registers. */
+static void bench_many(const product *p, const char *data)
+{
+    static const size_t m[N_MANY] = {16, 32, 128, 512};
+    const zb_mat w = {data, ROWS, COLS, p->type, COLS};
+    float x = 0.5f;
+    double flops = 0;
+    BEST(at_most, 5, (x = 0.5f, flops = p->k->peak(p->in_bf16 ? ZB_BF16 : ZB_F32, 1 << 18, &x), sink += x > 0));
+    printf("%-10s %s %-4s, %.0f GFLOP/s in registers:", p->k->name, p->in_bf16 ? "matmul_bf16" : "matmul     ",
+           zb_dtype_name(p->type), flops / at_most / 1e9);
+    for (size_t j = 0; j < N_MANY; j++) {
+        BEST(took, 5, multiply(p, m[j], &w, 64));
+        const double rate = 2 * (double)(m[j] * ROWS * COLS) / took;
+        printf("  m=%zu %.1f (%.0f %%)", m[j], rate / 1e9, 100 * rate / (flops / at_most));
+    }
+    putchar('\n');
+}
+
+static void bench_products(const zb_kernels *k, const char *data, const float *x, float *y)
+{
+    uint16_t *rounded = zb_alloc_aligned(MAX_M * COLS * sizeof *rounded);
+    if (rounded == NULL)
+        return;
+    k->to_bf16(rounded, x, MAX_M * COLS);
+    for (int many = 0; many < 2; many++)
+        for (int i = 0; i <= ZB_N_DTYPES; i++) {
+            const int in_bf16 = i == ZB_N_DTYPES;
+            const product p = {k, in_bf16, in_bf16 ? ZB_BF16 : (zb_dtype)i, in_bf16 ? (const void *)rounded : x, y};
+            if (many)
+                bench_many(&p, data);
+            else
+                bench_few(&p, data);
+        }
+    zb_free_aligned(rounded);
 }
 
 static void bench_mixers(const zb_kernels *k)
@@ -105,17 +167,17 @@ static void bench_mixers(const zb_kernels *k)
     for (size_t i = 0; i < d.heads; i++)
         A[i] = -1.0f - fabsf(A[i]);
     BEST(step, 20, k->ssm_step(y, h, x, dt, A, bc, bc + d.d_state, A, d, 0, d.heads));
-    printf("%-8s ssm_step of a layer        %7.1f us       %5.1f GB/s of state, read and written\n", k->name,
+    printf("%-10s ssm_step of a layer        %7.1f us       %5.1f GB/s of state, read and written\n", k->name,
            1e6 * step, 8e-9 * (double)n_h / step);
     BEST(
         chunk, 5,
         k->ssd_chunk(y, ld, h, x, ld, dt, d.heads, A, bc, bc + d.d_state, 2 * d.d_state, A, N, d, 0, d.heads, scratch));
-    printf("%-8s ssd_chunk of a layer       %7.1f us a row %5.1f GFLOP/s\n", k->name, 1e6 * chunk / N,
+    printf("%-10s ssd_chunk of a layer       %7.1f us a row %5.1f GFLOP/s\n", k->name, 1e6 * chunk / N,
            1e-9 * (double)ld * (4.0 * N * (double)d.d_state + N * N) / chunk);
     BEST(scan, 5,
          k->mamba1_scan(y, ld, h, x, ld, dt, d.heads, x, ld, 1, h + n_h / 2, bc, bc + 16, 2 * d.d_state, A, N, 16, 0,
                         d.heads));
-    printf("%-8s mamba1_scan                %7.2f ns a channel and row\n", k->name, 1e9 * scan / N / (double)d.heads);
+    printf("%-10s mamba1_scan                %7.2f ns a channel and row\n", k->name, 1e9 * scan / N / (double)d.heads);
     float *const all[] = {h, x, y, bc, dt, A, scratch};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         zb_free_aligned(all[i]);
@@ -125,23 +187,23 @@ int main(int argc, char **argv)
 {
     const zb_kernels *sets[8];
     const size_t n = zb_kernels_all(sets, 8);
-    unsigned char *data = mmap(NULL, MATRIX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int huge = argc > 1 && strcmp(argv[1], "--huge") == 0;
+    char *data = mmap(NULL, MATRIX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) {
         perror("512 MB");
         return 1;
     }
 #ifdef MADV_HUGEPAGE
-    (void)madvise(data, MATRIX, MADV_HUGEPAGE);
+    (void)madvise(data, MATRIX, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 #endif
     memset(data, 0x3C, MATRIX); /* an ordinary number in every type */
-    float *x = floats(MAX_M * COLS), *y = floats(MATRIX / COLS / 2 > MAX_M * ROWS ? MATRIX / COLS / 2 : MAX_M * ROWS);
+    float *x = floats(MAX_M * COLS), *y = floats(MAX_M * ROWS);
     for (size_t i = 0; i < n; i++) {
-        int wanted = argc < 2 && sets[i] == zb_kernels_get();
-        for (int a = 1; a < argc; a++)
+        int wanted = argc < 2 + huge && sets[i] == zb_kernels_get();
+        for (int a = 1 + huge; a < argc; a++)
             wanted |= strcmp(argv[a], sets[i]->name) == 0;
         if (wanted) {
             bench_products(sets[i], data, x, y);
-            bench_attention(sets[i]);
             bench_mixers(sets[i]);
         }
     }

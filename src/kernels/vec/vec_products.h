@@ -8,8 +8,9 @@
  * outer: o[r,c] += sum_s a[r,s] b[s,c], the second operand contiguous along c: each output is one chain over rising s.
  *
  * Blocking: a block of weight rows stays in the second-level cache while all x rows pass; the tile's x rows stay in the
- * first level while the block's rows pass. With one or two x rows the weights stream once, one row at a time: several
- * row streams side by side lose a third of the memory bandwidth. */
+ * first level while the block's rows pass. The first x rows to meet a weight row have the next ones fetched ahead, as
+ * one linear stream: several row streams side by side lose a third of the memory bandwidth. One x row alone goes
+ * through the weights one row at a time. */
 #ifndef ZB_VEC_PRODUCTS_H
 #define ZB_VEC_PRODUCTS_H
 
@@ -17,10 +18,13 @@
 
 #define ELEMENT(t) ((size_t)((t) == ZB_F32 ? 4 : 2))
 
-/* x and w point at bytes: elements of the types xt and wt, rows ld_x and ld_w elements apart. */
+/* x and w point at bytes: elements of the types xt and wt, rows ld_x and ld_w elements apart. next: R rows of w that
+ * are fetched into the second-level cache meanwhile, whole rows as one stream (NULL: none). */
 INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x, const unsigned char *w, size_t ld_w,
-                     size_t n, int accumulate, const int T, const int R, const zb_dtype xt, const zb_dtype wt)
+                     size_t n, int accumulate, const unsigned char *next, const int T, const int R, const zb_dtype xt,
+                     const zb_dtype wt)
 {
+    const size_t row_step = (size_t)NACC * VW * ELEMENT(wt);
     vf acc[DOT_T][DOT_R][NACC];
     UNROLL
     for (int t = 0; t < T; t++)
@@ -31,19 +35,33 @@ INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x,
         acc[t][r][a] = v_zero();
 
     size_t k = 0;
-    for (; k + NACC * VW <= n; k += NACC * VW)
-        UNROLL
-    for (int a = 0; a < NACC; a++) {
-        vf wv[DOT_R];
-        UNROLL
-        for (int r = 0; r < R; r++)
-            wv[r] = v_load_weight(w + ((size_t)r * ld_w + k + (size_t)a * VW) * ELEMENT(wt), wt);
-        UNROLL
-        for (int t = 0; t < T; t++) {
-            const vf xv = v_load_weight(x + ((size_t)t * ld_x + k + (size_t)a * VW) * ELEMENT(xt), xt);
+    for (; k + NACC * VW <= n; k += NACC * VW) {
+        if (next && ld_w > n) { /* parts of rows: each begins anew */
             UNROLL
             for (int r = 0; r < R; r++)
-                acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
+                UNROLL
+            for (size_t b = 0; b < row_step; b += 64)
+                __builtin_prefetch(next + (size_t)r * ld_w * ELEMENT(wt) + b, 0, 2);
+            next += row_step;
+        } else if (next) {
+            UNROLL
+            for (size_t b = 0; b < (size_t)R * row_step; b += 64)
+                __builtin_prefetch(next + b, 0, 2);
+            next += (size_t)R * row_step;
+        }
+        UNROLL
+        for (int a = 0; a < NACC; a++) {
+            vf wv[DOT_R];
+            UNROLL
+            for (int r = 0; r < R; r++)
+                wv[r] = v_load_weight(w + ((size_t)r * ld_w + k + (size_t)a * VW) * ELEMENT(wt), wt);
+            UNROLL
+            for (int t = 0; t < T; t++) {
+                const vf xv = v_load_weight(x + ((size_t)t * ld_x + k + (size_t)a * VW) * ELEMENT(xt), xt);
+                UNROLL
+                for (int r = 0; r < R; r++)
+                    acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
+            }
         }
     }
     UNROLL
@@ -80,17 +98,19 @@ INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x,
     }
 }
 
-/* One tile of x rows against n_r weight rows. */
+/* One tile of x rows against n_r weight rows. first: nobody has read these weights before, so the rows of the next tile
+ * are fetched ahead. */
 INLINE void dot_rows(float *y, size_t ld_y, const unsigned char *x, size_t ld_x, const unsigned char *w, size_t ld_w,
-                     size_t n, size_t n_r, int accumulate, const int T, const int R, const zb_dtype xt,
+                     size_t n, size_t n_r, int accumulate, int first, const int T, const int R, const zb_dtype xt,
                      const zb_dtype wt)
 {
     const size_t row_bytes = ld_w * ELEMENT(wt);
     size_t r = 0;
     for (; r + (size_t)R <= n_r; r += (size_t)R)
-        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, R, xt, wt);
+        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate,
+                 first ? w + (r + (size_t)R) * row_bytes : NULL, T, R, xt, wt);
     for (; R > 1 && r < n_r; r++)
-        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, T, 1, xt, wt);
+        dot_tile(y + r, ld_y, x, ld_x, w + r * row_bytes, ld_w, n, accumulate, NULL, T, 1, xt, wt);
 }
 
 INLINE void dot_block_of(float *y, size_t ld_y, const void *x_rows, size_t ld_x, size_t m, const void *w_rows,
@@ -98,11 +118,11 @@ INLINE void dot_block_of(float *y, size_t ld_y, const void *x_rows, size_t ld_x,
 {
     const unsigned char *x = x_rows, *w = w_rows;
     const size_t row_bytes = ld_w * ELEMENT(wt);
-    if (m <= 2) { /* waits for memory: one row at a time */
-        if (m == 1)
-            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, xt, wt);
-        else if (m == 2)
-            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 2, 1, xt, wt);
+    if (m == 1) { /* waits for memory: one row at a time */
+        if (ld_w > n)
+            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 1, 1, 1, xt, wt);
+        else
+            dot_rows(y, ld_y, x, ld_x, w, ld_w, n, n_r, accumulate, 0, 1, 1, xt, wt);
         return;
     }
     size_t block = WEIGHT_BLOCK / (row_bytes + 1) / DOT_R * DOT_R;
@@ -110,31 +130,31 @@ INLINE void dot_block_of(float *y, size_t ld_y, const void *x_rows, size_t ld_x,
     for (size_t r = 0; r < n_r; r += block) {
         const size_t rows = min_size(block, n_r - r);
         const unsigned char *wr = w + r * row_bytes;
-        size_t i = 0;
-        for (; i + DOT_T <= m; i += DOT_T)
-            dot_rows(y + i * ld_y + r, ld_y, x + i * ld_x * ELEMENT(xt), ld_x, wr, ld_w, n, rows, accumulate, DOT_T,
-                     DOT_R, xt, wt);
-        float *yi = y + i * ld_y + r;
-        const unsigned char *xi = x + i * ld_x * ELEMENT(xt);
+        for (size_t i = 0, T; i < m; i += T) {
+            const size_t left = m - i;
+            T = left <= DOT_T ? left : left < 2 * DOT_T ? (left + 1) / 2 : DOT_T;
+            float *yi = y + i * ld_y + r;
+            const unsigned char *xi = x + i * ld_x * ELEMENT(xt);
+            switch (T) {
 #if DOT_T > 4
-#error "dot_block_of has no tails for more than four rows"
-#endif
-        switch (m - i) {
-#if DOT_T > 3
-        case 3:
-            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 3, DOT_R, xt, wt);
-            break;
+#error "dot_block_of has no tiles of more than four rows"
+#elif DOT_T > 3
+            case 4:
+                dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, i == 0, 4, DOT_R, xt, wt);
+                break;
 #endif
 #if DOT_T > 2
-        case 2:
-            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 2, DOT_R, xt, wt);
-            break;
+            case 3:
+                dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, i == 0, 3, DOT_R, xt, wt);
+                break;
 #endif
-        case 1:
-            dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, 1, DOT_R, xt, wt);
-            break;
-        default:
-            break;
+            case 2:
+                dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, i == 0, 2, DOT_R, xt, wt);
+                break;
+            default:
+                dot_rows(yi, ld_y, xi, ld_x, wr, ld_w, n, rows, accumulate, i == 0, 1, DOT_R, xt, wt);
+                break;
+            }
         }
     }
 }

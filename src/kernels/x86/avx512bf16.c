@@ -77,36 +77,37 @@ INLINE float sum_of_one(__m512 a)
     return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
 }
 
-/* Memory to fetch into the second-level cache meanwhile: `lines` lines a step, `stride` bytes apart, from `at` on,
+/* Memory to fetch into the second-level cache meanwhile: so many lines a step, `stride` bytes apart, from `at` on,
  * which moves by `move` bytes a step. */
 typedef struct ahead {
     const char *at;
-    size_t lines, stride, move;
+    size_t stride, move;
 } ahead;
 
-/* One stream. */
+/* The next of a stream, of which `lines` are taken a step. */
 INLINE ahead stream(const void *at, size_t lines)
 {
-    return (ahead){at, lines, 64, 64 * lines};
+    return (ahead){at, 64, 64 * lines};
 }
 
-/* A part of `rows` rows that lie `ld` numbers apart. The processor's own prefetching is of no use there: each row
- * begins anew. */
-INLINE ahead columns(const uint16_t *at, size_t rows, size_t ld)
+/* Rows that lie `ld` numbers apart: the processor's own prefetching is of no use there, each row begins anew. */
+INLINE ahead columns(const uint16_t *at, size_t ld)
 {
-    return (ahead){(const char *)at, rows, 2 * ld, 64};
+    return (ahead){(const char *)at, 2 * ld, 64};
 }
 
-/* acc[t][r] += x[t, k] w[r, k] over n numbers. near: bytes that the weights are fetched ahead into the first level. */
+/* acc[t][r] += x[t, k] w[r, k] over n numbers. P lines a step are fetched ahead into the second level, the weights
+ * themselves `near` bytes ahead into the first. */
 INLINE void steps(__m512 acc[][TILE_R], const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
-                  ahead *next, const size_t near, const int T, const int R)
+                  ahead *next, const int P, const size_t near, const int T, const int R)
 {
     const char *at = next->at;
-    const size_t lines = next->lines, stride = next->stride, move = next->move;
+    const size_t stride = next->stride, move = next->move;
     size_t k = 0;
     for (; k + STEP <= n; k += STEP) {
-        for (size_t l = 0; l < lines; l++)
-            _mm_prefetch(at + stride * l, _MM_HINT_T1);
+        UNROLL
+        for (int l = 0; l < P; l++)
+            _mm_prefetch(at + stride * (size_t)l, _MM_HINT_T1);
         at += move;
         __m512bh wv[TILE_R];
         UNROLL
@@ -174,30 +175,31 @@ INLINE void clear(__m512 acc[][TILE_R], const int T)
 /* ---- one row of x, and many ---- */
 
 INLINE void tile(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
-                 int accumulate, ahead *next, const size_t near, const int T, const int R)
+                 int accumulate, ahead next, const int P, const size_t near, const int T, const int R)
 {
     __m512 acc[WIDE_M][TILE_R];
     clear(acc, T);
-    steps(acc, x, ld_x, w, ld_w, n, next, near, T, R);
+    steps(acc, x, ld_x, w, ld_w, n, &next, P, near, T, R);
     store_sums(y, ld_y, acc, accumulate, T, R);
 }
 
-/* One tile of x rows against n_r weight rows. first: nobody has read these weights before. */
+/* One tile of x rows against n_r weight rows. first: nobody has read these weights before, so the next ones are on
+ * their way meanwhile; else the next x rows. */
 INLINE void wide_rows(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, const uint16_t *w, size_t ld_w, size_t n,
                       size_t n_r, int accumulate, int first, const int T)
 {
     size_t r = 0;
     for (; r + TILE_R <= n_r; r += TILE_R) {
-        const uint16_t *beyond = w + (r + TILE_R) * ld_w;
-        ahead next = !first ? stream(beyond, 0) : ld_w > n ? columns(beyond, TILE_R, ld_w) : stream(beyond, TILE_R);
-        if (!first && r < TILE_R * (size_t)T) /* a row of the next tile's x */
-            next = stream(x + ((size_t)T + r / TILE_R) * ld_x, 1);
-        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, &next, NEAR, T, TILE_R);
+        const uint16_t *wr = w + r * ld_w, *beyond = wr + TILE_R * ld_w;
+        if (first)
+            tile(y + r, ld_y, x, ld_x, wr, ld_w, n, accumulate,
+                 ld_w > n ? columns(beyond, ld_w) : stream(beyond, TILE_R), TILE_R, NEAR, T, TILE_R);
+        else
+            tile(y + r, ld_y, x, ld_x, wr, ld_w, n, accumulate,
+                 stream(r < TILE_R * (size_t)T ? x + ((size_t)T + r / TILE_R) * ld_x : wr, 1), 1, NEAR, T, TILE_R);
     }
-    for (; r < n_r; r++) {
-        ahead none = stream(NULL, 0);
-        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, &none, 0, T, 1);
-    }
+    for (; r < n_r; r++)
+        tile(y + r, ld_y, x, ld_x, w + r * ld_w, ld_w, n, accumulate, stream(NULL, 0), 0, 0, T, 1);
 }
 
 static void wide(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const uint16_t *w, size_t ld_w,
@@ -238,13 +240,12 @@ static void one(float *y, const uint16_t *x, const uint16_t *w, size_t ld_w, siz
     for (size_t r = 0; r < n_r; r++, w += ld_w) {
         __m512 acc[1][TILE_R];
         clear(acc, 1);
-        if (ld_w > n) { /* the next rows but one, into the second level: no other way comes near */
-            ahead next = columns(w + 2 * ld_w, 1, ld_w);
-            steps(acc, x, 0, w, 0, n, &next, 0, 1, 1);
+        ahead next = columns(w + 2 * ld_w, ld_w);
+        if (ld_w > n) { /* the next row but one, into the second level: no other way comes near */
+            steps(acc, x, 0, w, 0, n, &next, 1, 0, 1, 1);
             store_sums(y + r, 0, acc, accumulate, 1, 1);
             continue;
         }
-        ahead none = stream(NULL, 0);
         size_t k = 0;
         for (; k + LINES * STEP <= n; k += LINES * STEP) {
             const char *p = (const char *)(w + k);
@@ -256,27 +257,29 @@ static void one(float *y, const uint16_t *x, const uint16_t *w, size_t ld_w, siz
             for (int l = 0; l < LINES; l++)
                 acc[0][0] = _mm512_dpbf16_ps(acc[0][0], load(w + k + l * STEP), load(x + k + l * STEP));
         }
-        steps(acc, x + k, 0, w + k, 0, n - k, &none, 0, 1, 1);
+        steps(acc, x + k, 0, w + k, 0, n - k, &next, 0, 0, 1, 1);
         store_sums(y + r, 0, acc, accumulate, 1, 1);
     }
 }
 
 /* ---- some rows of x ---- */
 
-/* A pass: the columns [k, k + n) of a chunk of weight rows. `kept` has the accumulators between passes. */
+/* A pass: the columns [k, k + n) of a chunk of weight rows. */
 typedef struct pass {
     float *y;
     size_t ld_y;
-    const uint16_t *x; /* packed */
+    const uint16_t *x; /* packed                                         */
     size_t ld_x;
     const uint16_t *w;
     size_t ld_w, n, n_r;
-    __m512 *kept;
-    int first, last, accumulate, strided;
+    __m512 *kept; /* the accumulators between passes                */
+    int first, last, accumulate;
+    int strided; /* ld_w > n                                       */
+    int pace;    /* rows of the next chunk for each row of this    */
     ahead next;
 } pass;
 
-INLINE void thin_part(pass *p, size_t r, const int T, const int R)
+INLINE void thin_part(pass *p, size_t r, const int P, const int T, const int R)
 {
     __m512 acc[THIN_M][TILE_R];
     clear(acc, T);
@@ -287,9 +290,9 @@ INLINE void thin_part(pass *p, size_t r, const int T, const int R)
         UNROLL
     for (int i = 0; i < R; i++)
         acc[t][i] = kept[t * R + i];
-    if (p->strided && p->next.lines > 0) /* this part of the next chunk's rows */
-        p->next = columns(p->w + (p->n_r + r) * p->ld_w, (size_t)R, p->ld_w);
-    steps(acc, p->x, p->ld_x, p->w + r * p->ld_w, p->ld_w, p->n, &p->next, 0, T, R);
+    if (P > 0 && p->strided) /* this part of the next chunk's rows */
+        p->next = columns(p->w + (p->n_r + r * (size_t)(P / R)) * p->ld_w, p->ld_w);
+    steps(acc, p->x, p->ld_x, p->w + r * p->ld_w, p->ld_w, p->n, &p->next, P, 0, T, R);
     if (p->last) {
         store_sums(p->y + r, p->ld_y, acc, p->accumulate, T, R);
         return;
@@ -304,10 +307,57 @@ INLINE void thin_part(pass *p, size_t r, const int T, const int R)
 INLINE void thin_pass(pass *p, const int T, const int R)
 {
     size_t r = 0;
-    for (; r + (size_t)R <= p->n_r; r += (size_t)R)
-        thin_part(p, r, T, R);
+    if (p->pace == 1)
+        for (; r + (size_t)R <= p->n_r; r += (size_t)R)
+            thin_part(p, r, R, T, R);
+    else if (p->pace == 2)
+        for (; r + (size_t)R <= p->n_r; r += (size_t)R)
+            thin_part(p, r, 2 * R, T, R);
+    else
+        for (; r + (size_t)R <= p->n_r; r += (size_t)R)
+            thin_part(p, r, 0, T, R);
     for (; r < p->n_r; r++)
-        thin_part(p, r, T, 1);
+        thin_part(p, r, 0, T, 1);
+}
+
+static void run_pass(pass *p, size_t T)
+{
+    switch (T) {
+    case 1:
+        thin_pass(p, 1, 4);
+        break;
+    case 2:
+        thin_pass(p, 2, 4);
+        break;
+    case 3:
+        thin_pass(p, 3, 4);
+        break;
+    case 4:
+        thin_pass(p, 4, 4);
+        break;
+    case 5:
+        thin_pass(p, 5, 4);
+        break;
+    case 6:
+        thin_pass(p, 6, 4);
+        break;
+    case 7:
+        thin_pass(p, 7, 3);
+        break;
+    default:
+        thin_pass(p, 8, 3);
+        break;
+    }
+}
+
+/* T rows of n numbers, filled up with zeros to whole steps. */
+static void pack(uint16_t *to, size_t ld_to, const uint16_t *x, size_t ld_x, size_t T, size_t n)
+{
+    for (size_t t = 0; t < T; t++)
+        for (size_t j = 0; j < n; j += STEP) {
+            const __mmask32 mask = n - j >= STEP ? ~(__mmask32)0 : (__mmask32)((1u << (n - j)) - 1);
+            _mm512_store_si512(to + t * ld_to + j, _mm512_maskz_loadu_epi16(mask, x + t * ld_x + j));
+        }
 }
 
 static void thin(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const uint16_t *w, size_t ld_w,
@@ -320,42 +370,24 @@ static void thin(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m
     const size_t nk = ((n + passes - 1) / passes + STEP - 1) / STEP * STEP;
     size_t size = FIRST_CHUNK;
     for (size_t r = 0; r < n_r;) {
-        const size_t rows = min_size(size, n_r - r);
-        size = min_size(2 * size, CHUNK);
+        const size_t rows = min_size(size, n_r - r), next = min_size(min_size(2 * size, CHUNK), n_r - r - rows);
         for (size_t i = 0, T; i < m; i += T) {
             T = min_size(m - i, most);
-            const size_t R = T > 6 ? 3 : 4, after = i > 0 ? 0 : min_size(size, n_r - r - rows);
-            pass p = {y + i * ld_y + r, ld_y,     packed,         nk + STEP, w + r * ld_w, ld_w, nk, rows, kept, 1, 0,
-                      accumulate,       ld_w > n, {NULL, 0, 0, 0}};
-            p.next = stream(w + (r + rows) * ld_w, (after * R + rows - 1) / rows);
+            pass p = {y + i * ld_y + r, ld_y, packed, nk + STEP, w + r * ld_w, ld_w, 0, rows, kept, .first = 1};
+            p.accumulate = accumulate;
+            p.pace = i > 0 || next == 0 ? 0 : next > rows ? 2 : 1;
+            p.strided = ld_w > n;
+            p.next = stream(w + (r + rows) * ld_w, (size_t)p.pace * (T > 6 ? 3 : 4));
             for (size_t k = 0; k < n; k += nk, p.w += nk, p.first = 0) {
                 p.n = min_size(nk, n - k);
                 p.last = k + nk >= n;
-                for (size_t t = 0; t < T; t++)
-                    for (size_t j = 0; j < p.n; j += STEP) {
-                        const size_t left = p.n - j;
-                        const __mmask32 mask = left >= STEP ? ~(__mmask32)0 : (__mmask32)((1u << left) - 1);
-                        _mm512_store_si512(packed + t * p.ld_x + j,
-                                           _mm512_maskz_loadu_epi16(mask, x + (i + t) * ld_x + k + j));
-                    }
-#define ROWS(t, r)                                                                                                     \
-    case t:                                                                                                            \
-        thin_pass(&p, t, r);                                                                                           \
-        break;
-                switch (T) {
-                    ROWS(1, 4)
-                    ROWS(2, 4)
-                    ROWS(3, 4)
-                    ROWS(4, 4)
-                    ROWS(5, 4)
-                    ROWS(6, 4)
-                    ROWS(7, 3)
-                    ROWS(8, 3)
-                }
-#undef ROWS
+                if (passes > 1 || tiles > 1 || r == 0)
+                    pack(packed, p.ld_x, x + i * ld_x + k, ld_x, T, p.n);
+                run_pass(&p, T);
             }
         }
         r += rows;
+        size = min_size(2 * size, CHUNK);
     }
 }
 
