@@ -34,6 +34,7 @@ enum {
     THIN_X = 8192, /* numbers of x that a pass of thin tiles keeps in the first-level cache               */
     CHUNK = 48,    /* rows of weights that it goes through; the next chunk is on its way meanwhile        */
     FIRST_CHUNK = 12,
+    LEAST_THIN = 5,
     MOST_THIN = 16, /* rows of x that are computed in thin tiles                                           */
     NEAR = 512      /* bytes that a wide tile fetches weights ahead, second level to first                 */
 };
@@ -232,11 +233,10 @@ static void wide(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m
 }
 
 /* One row of x waits for memory: weight rows one after another, since several row streams side by side lose a third of
- * the bandwidth. The processor fetches ahead by itself, but not across pages: the start of a page is asked for two
- * pages before. */
+ * the bandwidth. Lines are asked for 2 KiB ahead: what the processor fetches by itself stops at the end of a page. */
 static void one(float *y, const uint16_t *x, const uint16_t *w, size_t ld_w, size_t n, size_t n_r, int accumulate)
 {
-    enum { PAGE = 4096, LINES = 4 };
+    enum { LINES = 4, AHEAD = 2048 };
     for (size_t r = 0; r < n_r; r++, w += ld_w) {
         __m512 acc[1][TILE_R];
         clear(acc, 1);
@@ -248,11 +248,9 @@ static void one(float *y, const uint16_t *x, const uint16_t *w, size_t ld_w, siz
         }
         size_t k = 0;
         for (; k + LINES * STEP <= n; k += LINES * STEP) {
-            const char *p = (const char *)(w + k);
-            if (((uintptr_t)p & (PAGE - 1)) < 64 * LINES)
-                UNROLL
+            UNROLL
             for (int l = 0; l < LINES; l++)
-                _mm_prefetch(p + 2 * PAGE + 64 * l, _MM_HINT_T1);
+                _mm_prefetch((const char *)(w + k) + AHEAD + 64 * l, _MM_HINT_T1);
             UNROLL
             for (int l = 0; l < LINES; l++)
                 acc[0][0] = _mm512_dpbf16_ps(acc[0][0], load(w + k + l * STEP), load(x + k + l * STEP));
@@ -399,7 +397,7 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
     const uint16_t *rows = (const uint16_t *)w->data + row0 * w->ld;
     if (m == 1)
         one(y + row0, x, rows, w->ld, w->cols, row1 - row0, accumulate);
-    else if (m <= MOST_THIN)
+    else if (m >= LEAST_THIN && m <= MOST_THIN)
         thin(y + row0, ld_y, x, ld_x, m, rows, w->ld, w->cols, row1 - row0, accumulate);
     else
         wide(y + row0, ld_y, x, ld_x, m, rows, w->ld, w->cols, row1 - row0, accumulate);
