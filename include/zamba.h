@@ -102,8 +102,10 @@ typedef struct zamba_model_options {
     int32_t n_threads_batch;  /* threads of passes over more than 16 rows (prefill); 0: n_threads            */
     zamba_compute compute;    /* see above                                                                   */
     zamba_kv_type kv_k, kv_v; /* keys, values                                                                */
-    int32_t recurrent;        /* nonzero: Mamba-2 goes token by token in prefill too, slower: then a token's logits are
-                               * the same bits however many tokens were read together                          */
+    int32_t repack;    /* copies of weights in an order that reads faster (a part of the shared blocks; counted in
+                        * zamba_memory_info.copies). 0: up to 64 MiB; 1: always; -1: never                   */
+    int32_t recurrent; /* nonzero: Mamba-2 goes token by token in prefill too, slower: then a token's logits are
+                        * the same bits however many tokens were read together                          */
 } zamba_model_options;
 
 ZAMBA_API zamba_model_options zamba_model_defaults(void);

@@ -170,6 +170,7 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
                       : args->command->bit == CLI_DEBUG ? ZAMBA_COMPUTE_F32
                                                         : ZAMBA_COMPUTE_AUTO;
     options.recurrent = args->recurrent;
+    options.repack = args->repack == 2 ? -1 : (int32_t)args->repack;
     options.kv_k = (zamba_kv_type)args->cache_type_k;
     options.kv_v = (zamba_kv_type)args->cache_type_v;
     const double start = cli_now();

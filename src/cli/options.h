@@ -44,6 +44,7 @@ typedef struct cli_args {
     const char *threads_given, *threads_batch_given, *cpu_mask, *cpu_range; /* read by cli_place() */
     int64_t threads, threads_batch;                                         /* 0: all cores, as threads */
     bool recurrent;
+    int64_t repack;                              /* 0 auto, 1 always, 2 never */
     int64_t compute, cache_type_k, cache_type_v; /* a zamba_compute or CLI_UNSET; zamba_kv_types */
 
     const char *prompt, *file, *prompt_ids, *system;

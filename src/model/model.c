@@ -13,6 +13,7 @@
 #define LEAST_BATCH     64 /* of those chosen: a chunk of the recurrence */
 #define GREATEST_BATCH  512
 #define ROUNDING_BYTES  ((uint64_t)256 << 20) /* of bf16 weights: smaller models are fast enough in f32 */
+#define REPACK_BYTES    ((uint64_t)64 << 20)  /* copies of weights that are made unasked */
 #define WORKSPACE_BYTES ((size_t)128 << 20)   /* of one pass, where that leaves LEAST_BATCH rows */
 
 zamba_model_options zamba_model_defaults(void)
@@ -161,6 +162,8 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
         st = zb_plan_build(&m->plan, &config, path, err);
     if (st == ZAMBA_OK)
         st = zb_weights_open(&m->weights, &m->plan, path, err);
+    if (st == ZAMBA_OK && o.repack >= 0)
+        st = zb_weights_repack(&m->weights, &m->plan, o.repack > 0 ? UINT64_MAX : REPACK_BYTES, err);
     if (st == ZAMBA_OK)
         st = zb_pool_open(&m->pool, o.n_threads > o.n_threads_batch ? o.n_threads : o.n_threads_batch, err);
     if (st == ZAMBA_OK)

@@ -65,11 +65,11 @@ static void after_qkv(const pass *p, const void *arg, size_t row0, size_t row1, 
     zb_place_heads(p, (size_t)r->row->use, a->which, row0 / d, row1 / d);
 }
 
-static zb_mat columns(const zb_mat *m, size_t first, size_t n)
+static zb_mat last_columns(const zb_mat *m, size_t first)
 {
     zb_mat part = *m;
     part.data = (const char *)m->data + first * zb_dtype_size(m->dtype);
-    part.cols = n;
+    part.cols = m->cols - first;
     return part;
 }
 
@@ -79,10 +79,10 @@ static product_job qkv_job(const pass *p, const zb_mat *w, const zb_mat *up, ope
     const size_t h = p->c->hidden_size, width = zb_row_length((p->c->n_heads + 2 * p->c->n_kv_heads) * p->c->head_dim);
     product_job j = {.unit = p->c->head_dim, .after = after_qkv, .arg = a};
     if (r->reuse) {
-        j.parts[j.n_parts++] = (product){columns(w, 0, h), r->wide, a->y, a->ld, NULL, 0};
+        j.parts[j.n_parts++] = (product){r->b->x_half[a->which], r->wide, a->y, a->ld, NULL, 0};
         if (r->first)
             j.parts[j.n_parts++] =
-                (product){columns(w, h, h), zb_operand_from(r->wide, h), r->half + a->half_at, width, NULL, 0};
+                (product){last_columns(w, h), zb_operand_from(r->wide, h), r->half + a->half_at, width, NULL, 0};
     } else
         j.parts[j.n_parts++] = (product){*w, r->wide, a->y, a->ld, NULL, 0};
     if (p->c->attn_adapter)

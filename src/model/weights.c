@@ -388,6 +388,44 @@ static uint64_t fingerprint(const zb_weights *w, const zb_plan *p)
     return h;
 }
 
+static zb_mat first_columns(const zb_mat *m, size_t n)
+{
+    zb_mat part = *m;
+    part.cols = n;
+    return part;
+}
+
+static void split_halves(zb_block_weights *b, size_t hidden)
+{
+    b->x_half[0] = first_columns(&b->q, hidden);
+    b->x_half[1] = first_columns(&b->k, hidden);
+    b->x_half[2] = first_columns(&b->v, hidden);
+}
+
+zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err)
+{
+    const size_t n_blocks = plan->n_uses > plan->config.n_blocks ? plan->config.n_blocks : 0;
+    uint64_t bytes = 0;
+    zamba_status st = ZAMBA_OK;
+    for (size_t i = 0; i < 3 * n_blocks; i++) {
+        const zb_mat *m = &w->blocks[i / 3].x_half[i % 3];
+        bytes += (uint64_t)m->rows * m->cols * zb_dtype_size(m->dtype);
+    }
+    if (bytes == 0 || bytes > most)
+        return ZAMBA_OK;
+    for (size_t i = 0; i < 3 * n_blocks && st == ZAMBA_OK; i++) {
+        zb_mat *m = &w->blocks[i / 3].x_half[i % 3];
+        const size_t e = zb_dtype_size(m->dtype), row = m->cols * e;
+        unsigned char *p = zb_alloc_aligned(m->rows * row);
+        st = keep(w, p, m->rows * row, err);
+        for (size_t r = 0; r < m->rows && st == ZAMBA_OK; r++)
+            memcpy(p + r * row, (const unsigned char *)m->data + r * m->ld * e, row);
+        if (st == ZAMBA_OK)
+            *m = (zb_mat){p, m->rows, m->cols, m->dtype, m->cols};
+    }
+    return st;
+}
+
 zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, zamba_error *err)
 {
     const zb_config *c = &plan->config;
@@ -418,6 +456,8 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
         st = place(&b, w->bound[i], &plan->specs[i]);
     if (st == ZAMBA_OK && c->tied_head)
         w->head = w->embed;
+    for (size_t i = 0; i < plan->n_uses && st == ZAMBA_OK; i++)
+        split_halves(&w->blocks[i], c->hidden_size);
     if (st == ZAMBA_OK)
         w->fingerprint = fingerprint(w, plan);
     free(b.used);

@@ -23,6 +23,8 @@ typedef struct zb_block_weights {
     const float *attn_norm, *ffn_norm;          /* [2 hidden], [hidden]                                */
     zb_mat q, k, v, o, gate_up, gate, up, down; /* gate_up, or gate and up                    */
     const float *gate_up_bias, *down_bias;      /* or NULL                                    */
+    zb_mat
+        x_half[3]; /* of q, k, v: the columns that multiply x, the others being the embedding's (see shared_block.c) */
 } zb_block_weights;
 
 typedef struct zb_use_weights {
@@ -42,6 +44,10 @@ typedef struct zb_weights {
     size_t n_copies, copy_capacity;
     uint64_t copy_bytes, fingerprint;
 } zb_weights;
+
+/* Copy the x halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if
+ * that takes no more than `most` bytes; without it they are parts of the rows of q, k and v. */
+zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
 
 /* Map folder's tensors and bind every entry of the list. Missing, extra, misshapen or wrong-typed tensors and tied
  * copies that differ are errors that name the tensor. The plan gets the names that were found. */
