@@ -16,6 +16,7 @@ typedef struct setup {
     const char *name;
     int n_threads, n_batch, recurrent;
     zamba_compute compute;
+    int repack;
 } setup;
 
 static zamba_model *open_setup(setup s)
@@ -28,6 +29,7 @@ static zamba_model *open_setup(setup s)
     o.n_batch = s.n_batch;
     o.recurrent = s.recurrent;
     o.compute = s.compute;
+    o.repack = s.repack;
     o.kv_k = o.kv_v = ZAMBA_KV_F32; /* so that only the products differ; the types are in test_attend.c */
     snprintf(path, sizeof path, GOLDEN_DIR "/%s", s.name);
     CHECK_OK(zamba_model_open(&m, path, &o, &err), err);
@@ -104,6 +106,33 @@ static void test_threads_and_passes(void **state)
             other.n_batch = 128;
             check_same(plain, odd, other, odd, 200, "the size of a pass within pieces");
         }
+}
+
+/* Copies of weights change where they are read, not what; they are counted, and can be refused. */
+static void test_repack(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+        uint64_t copies[2];
+        const setup both[2] = {{.name = models[k], .repack = -1}, {.name = models[k], .repack = 1}};
+        check_same(both[0], NULL, both[1], NULL, 80, "repacking");
+        for (int i = 0; i < 2; i++) {
+            zamba_model *m = open_setup(both[i]);
+            const zb_plan *p = &m->plan;
+            zamba_memory_info info = {.size = sizeof info};
+            zamba_error err;
+            CHECK_OK(zamba_model_memory(m, &info, &err), err);
+            copies[i] = info.copies;
+            for (size_t b = 0; i == 1 && p->n_uses > p->config.n_blocks && b < p->config.n_blocks; b++)
+                for (int j = 0; j < 3; j++) {
+                    const zb_mat *half = &m->weights.blocks[b].x_half[j];
+                    assert_int_equal(half->ld, half->cols);
+                    copies[0] += half->rows * half->cols * zb_dtype_size(half->dtype);
+                }
+            zamba_model_close(m);
+        }
+        assert_int_equal(copies[1], copies[0]);
+    }
 }
 
 /* A row by itself, and the same row in a batch whose passes are cut elsewhere because of its neighbours. */
@@ -235,8 +264,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bf16_stays_near), cmocka_unit_test(test_threads_and_passes),
-        cmocka_unit_test(test_neighbours),      cmocka_unit_test(test_recurrent),
-        cmocka_unit_test(test_profile),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_repack),          cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_recurrent),       cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
