@@ -129,8 +129,8 @@ static void test_against_ref(void **state)
         const zb_kv_type kt = (zb_kv_type)t, vt = (zb_kv_type)((t + 1) % ZB_N_KV_TYPES);
         against_ref(464, 32, 200, 1, kt, vt); /* Zamba-7B's head */
         against_ref(464, 32, 50, 37, kt, kt);
-        against_ref(1024, 256, 20, 5, kt, vt); /* the longest head */
-        against_ref(1031, 32, 10, 5, kt, vt);  /* and one past it  */
+        against_ref(512, 256, 20, 5, kt, vt); /* the longest head */
+        against_ref(515, 32, 10, 5, kt, vt);  /* and one past it  */
     }
 }
 
@@ -419,15 +419,16 @@ static void test_stored(void **state)
     memset(page, 0x55, sizeof page);
     ref_set()->kv_store(page, ZB_KV_Q8_0, 2, 33, 1, x);
     static const signed char want[9] = {127, -127, 0, 2, 2, 0, 127, 63, 0};
-    assert_memory_equal(page + 33, want, 9);
-    assert_int_equal((signed char)page[33 + 32], -127);
-    memcpy(&scale, page + 66 + 4, 2);
+    assert_memory_equal(page + 8 + 33, want, 9); /* scales of two rows and two blocks, bytes of row 0 */
+    assert_int_equal((signed char)page[8 + 33 + 32], -127);
+    memcpy(&scale, page + 4, 2);
     assert_true(zb_f16_f32(scale) == 1);
-    memcpy(&scale, page + 66 + 6, 2);
+    memcpy(&scale, page + 6, 2);
     assert_true(zb_f16_f32(scale) == 2);
-    assert_int_equal(page[32], 0x55); /* row 0 was not touched */
-    assert_int_equal(page[66 + 3], 0x55);
-    assert_int_equal(page[66 + 8], 0x55);
+    assert_int_equal(page[3], 0x55); /* row 0 was not touched */
+    assert_int_equal(page[8], 0x55);
+    assert_int_equal(page[8 + 32], 0x55);
+    assert_int_equal(page[8 + 66], 0x55);
 }
 
 /* ---- what fewer bits cost ---- */

@@ -17,17 +17,45 @@
 
 #define MAX_TOKENS 400
 
-/* Both families, with and without pages, sizes that are all odd. */
-static const char *const models[] = {"extra-blocks3", "extra-zamba1-heads4-gqa", "extra-no-hybrid", "odd 1", "odd 2"};
+/* Both families, with and without pages, sizes that are all odd; types of keys and values. */
+static const char *const models[] = {"extra-blocks3", "extra-zamba1-heads4-gqa", "extra-no-hybrid", "odd 1",
+                                     "odd 2",         "odd 1 f16 bf16",          "odd 2 q8_0 f16",  "odd 1 q8_0 q8_0"};
 #define N_MODELS (sizeof models / sizeof *models)
 
 static scratch odd_folder;
 
+static zamba_kv_type kv_option(const char *name)
+{
+    for (int t = 0; t < ZB_N_KV_TYPES; t++)
+        if (strcmp(zb_kv_name((zb_kv_type)t), name) == 0)
+            return (zamba_kv_type)(ZAMBA_KV_F32 + t);
+    fail_msg("%s: no type of keys and values", name);
+    return ZAMBA_KV_AUTO;
+}
+
+/* Of a name "odd N K V". */
+static zb_kv_type kind_of(const char *name, int values)
+{
+    char k[8], v[8];
+    assert_int_equal(sscanf(name, "odd %*d %7s %7s", k, v), 2);
+    return (zb_kv_type)(kv_option(values ? v : k) - ZAMBA_KV_F32);
+}
+
 static zamba_model *open_model(const char *name)
 {
-    if (strncmp(name, "odd", 3) != 0)
+    zamba_model *m;
+    zamba_error err;
+    zamba_model_options o = zamba_model_defaults();
+    char k[8] = "f32", v[8] = "f32";
+    int n;
+    if (sscanf(name, "odd %d %7s %7s", &n, k, v) < 1)
         return golden_model(name, ZAMBA_DT_FLOOR_AUTO, 1);
-    return tiny_model(&odd_folder, name[4] == '1' ? tiny_odd1 : tiny_odd2);
+    o.n_threads = 1;
+    o.kv_k = kv_option(k);
+    o.kv_v = kv_option(v);
+    tiny_write(&odd_folder, n == 1 ? tiny_odd1 : tiny_odd2);
+    CHECK_OK(zamba_model_open(&m, odd_folder.path, &o, &err), err);
+    return m;
 }
 
 static size_t vocab_of(const zamba_model *m)
@@ -200,6 +228,104 @@ static void test_open(void **state)
         assert_null(s);
     }
     zamba_model_close(m);
+}
+
+/* A context that cannot fit is refused with the longest one that does, and by default it is cut to that. */
+static char last_warning[512];
+
+static void on_log(void *user, zamba_log_level level, const char *message)
+{
+    (void)user;
+    if (level == ZAMBA_LOG_WARN)
+        snprintf(last_warning, sizeof last_warning, "%s", message);
+}
+
+/* What counts for RLIMIT_DATA now. */
+static rlim_t used_data(void)
+{
+    char line[256];
+    unsigned long long kb = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "VmData: %llu", &kb) == 1)
+            break;
+    fclose(f);
+    assert_true(kb > 0);
+    return (rlim_t)kb * 1024;
+}
+
+static void test_context_that_fits(void **state)
+{
+    (void)state;
+    static const char long_config[] = "{\"model_type\": \"zamba2\", \"hidden_size\": 16, \"num_hidden_layers\": 3,"
+                                      " \"hybrid_layer_ids\": [0, 1, 2], \"num_attention_heads\": 4,"
+                                      " \"vocab_size\": 37, \"mamba_headdim\": 4, \"mamba_ngroups\": 2,"
+                                      " \"mamba_d_state\": 4, \"adapter_rank\": 2,"
+                                      " \"max_position_embeddings\": 16777216}";
+    zamba_model *m = tiny_model(&odd_folder, long_config);
+    zamba_sequence *s;
+    zamba_error err;
+    zamba_memory_info memory = {.size = sizeof memory};
+    struct rlimit limit;
+    CHECK_OK(zamba_model_memory(m, &memory, &err), err);
+    assert_int_equal(memory.kv_per_token, 3 * 2 * 4 * 8 * 4);
+    assert_int_equal(getrlimit(RLIMIT_DATA, &limit), 0);
+    if (!SANITIZED) /* about 64 MB more than there is */
+        assert_int_equal(setrlimit(RLIMIT_DATA, &(struct rlimit){used_data() + (64u << 20), limit.rlim_max}), 0);
+    zamba_status st = zamba_sequence_open(&s, m, 2000000000, &err);
+    check_refused(st, &err, ZAMBA_E_MEMORY, "context: 2000000000 tokens need 1464843.8 MiB", "f32", "at most",
+                  "tokens fit", "-ctk", NULL);
+    assert_null(s);
+    const char *at = strstr(err.message, "at most ");
+    const size_t fits = (size_t)strtoull(at + strlen("at most "), NULL, 10);
+    assert_true(fits > 0 && fits % 32 == 0);
+    if (!SANITIZED) {
+        assert_true(fits * memory.kv_per_token < 64u << 20 && fits * memory.kv_per_token > 40u << 20);
+        st = zamba_sequence_open(&s, m, fits * 2, &err);
+        check_refused(st, &err, ZAMBA_E_MEMORY, "tokens fit", NULL);
+    }
+    s = open_sequence(m, fits / 2);
+    zamba_sequence_close(s);
+    if (!SANITIZED) {
+        zamba_log_set(on_log, NULL);
+        s = open_sequence(m, 0);
+        zamba_log_set(NULL, NULL);
+        assert_true(zamba_sequence_capacity(s) > 0 && zamba_sequence_capacity(s) <= fits);
+        assert_non_null(strstr(last_warning, "context: 16777216 tokens would need 12288.0 MiB"));
+        assert_non_null(strstr(last_warning, "it is cut to"));
+        zamba_sequence_close(s);
+    }
+    assert_int_equal(setrlimit(RLIMIT_DATA, &limit), 0);
+    zamba_model_close(m);
+}
+
+/* What a token takes, by type: 2 uses, 3 heads of 10, blocks of 32. */
+static void test_bytes_of_types(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t per_token;
+    } cases[] = {{"odd 2 f32 f32", 3 * 3 * (40 + 40)},
+                 {"odd 2 f16 bf16", 3 * 3 * (20 + 20)},
+                 {"odd 2 q8_0 q8_0", 3 * 3 * (12 + 12)},
+                 {"odd 2 q8_0 f16", 3 * 3 * (12 + 20)},
+                 {"extra-no-hybrid", 0}};
+    for (size_t i = 0; i < 5; i++) {
+        zamba_memory_info memory = {.size = sizeof memory};
+        zamba_error err;
+        zamba_model *m = open_model(cases[i].name);
+        CHECK_OK(zamba_model_memory(m, &memory, &err), err);
+        assert_int_equal(memory.kv_per_token, cases[i].per_token);
+        zamba_sequence *s = open_sequence(m, 100);
+        const uint64_t empty = zamba_sequence_bytes(s);
+        const int32_t ids[33] = {0};
+        feed(s, ids, 33, NULL);
+        assert_int_equal(zamba_sequence_bytes(s) - empty, 64 * cases[i].per_token);
+        zamba_sequence_close(s);
+        zamba_model_close(m);
+    }
 }
 
 /* ---- saved states ---- */
@@ -467,6 +593,107 @@ static void test_state_of_other_heads(void **state)
     scratch_close(&folder);
 }
 
+/* States of other types of keys and values are refused by name; one without keys and values fits any. */
+static void test_states_of_other_types(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"odd 1 f32 f32", "odd 1 f16 f16", "odd 1 bf16 f16", "odd 1 q8_0 q8_0"};
+    const int32_t ids[40] = {0};
+    zamba_error err;
+    for (size_t a = 0; a < 4; a++) {
+        void *data;
+        size_t n;
+        zamba_model *m = open_model(names[a]);
+        zamba_sequence *s = open_sequence(m, 100);
+        feed(s, ids, 40, NULL);
+        CHECK_OK(zamba_sequence_save(s, &data, &n, &err), err);
+        zamba_sequence_close(s);
+        zamba_model_close(m);
+        for (size_t b = 0; b < 4; b++) {
+            m = open_model(names[b]);
+            s = open_sequence(m, 100);
+            const zamba_status st = zamba_sequence_load(s, data, n, &err);
+            char found[64], wanted[64];
+            snprintf(found, sizeof found, "are %s and %s", zb_kv_name(kind_of(names[a], 0)),
+                     zb_kv_name(kind_of(names[a], 1)));
+            snprintf(wanted, sizeof wanted, "opened with %s and %s", zb_kv_name(m->kv_k), zb_kv_name(m->kv_v));
+            if (a == b)
+                CHECK_OK(st, err);
+            else
+                check_refused(st, &err, ZAMBA_E_MISMATCH, "state: ", found, wanted, "same -ctk and -ctv", NULL);
+            assert_int_equal(zamba_sequence_length(s), a == b ? 40 : 0);
+            zamba_sequence_close(s);
+            zamba_model_close(m);
+        }
+        zamba_free(data);
+    }
+}
+
+/* The same state as version 1 wrote it: without the two words of the types. */
+static unsigned char *version_1(const unsigned char *data, size_t n)
+{
+    uint64_t h[WORDS];
+    unsigned char *p = malloc(n - 16);
+    assert_non_null(p);
+    memcpy(h, data, sizeof h);
+    h[VERSION] = 1;
+    h[BYTES] -= 16;
+    for (int i = 0; i < 3; i++)
+        h[SECTIONS + 3 * i] -= 16;
+    memmove(h + TYPES, h + SECTIONS, (WORDS - SECTIONS) * sizeof *h);
+    h[CHECKSUM - 2] = zb_hash(h, (CHECKSUM - 2) * sizeof *h, 0);
+    memcpy(p, h, sizeof h - 16);
+    memcpy(p + sizeof h - 16, data + sizeof h, n - sizeof h);
+    return p;
+}
+
+static void test_version_1(void **state)
+{
+    (void)state;
+    zamba_error err;
+    scratch folder;
+    scratch_open(&folder);
+    for (size_t k = 0; k < N_MODELS; k++) {
+        fixture f;
+        fixture_open(&f, models[k]);
+        unsigned char *old = version_1(f.data, f.n_bytes);
+        const size_t n = f.n_bytes - 16;
+        scratch_write(&folder, "state", old, n);
+        const char *path = scratch_path(&folder, "state");
+        if (f.m->plan.n_uses > 0 && (f.m->kv_k != ZB_KV_F32 || f.m->kv_v != ZB_KV_F32)) {
+            zamba_status st = load(&f, old, n, &err);
+            check_refused(st, &err, ZAMBA_E_MISMATCH, "are f32 and f32", NULL);
+            st = zamba_sequence_load_file(f.s, path, &err);
+            check_refused(st, &err, ZAMBA_E_MISMATCH, path, "are f32 and f32", NULL);
+        } else {
+            void *again;
+            size_t n_again;
+            zamba_sequence *t = open_sequence(f.m, 100);
+            CHECK_OK(zamba_sequence_load(t, old, n, &err), err);
+            CHECK_OK(zamba_sequence_load_file(t, path, &err), err);
+            CHECK_OK(zamba_sequence_save(t, &again, &n_again, &err), err);
+            assert_int_equal(n_again, f.n_bytes);
+            assert_memory_equal(again, f.data, n_again);
+            zamba_free(again);
+            zamba_sequence_close(t);
+        }
+        for (size_t cut = 0; cut < n; cut += cut < 200 ? 1 : 97) {
+            const zamba_status st = load(&f, old, cut, &err);
+            check_refused(st, &err, st, "state: ", NULL);
+            assert_true(st == ZAMBA_E_FORMAT || st == ZAMBA_E_MISMATCH);
+        }
+        for (size_t at = 0; at < n; at += at < 120 ? 1 : 97) {
+            old[at] ^= 4;
+            const zamba_status st = load(&f, old, n, &err);
+            old[at] ^= 4;
+            check_refused(st, &err, st, "state: ", NULL);
+        }
+        free(old);
+        fixture_close(&f);
+    }
+    scratch_close(&folder);
+}
+
 static void test_too_long_a_state(void **state)
 {
     (void)state;
@@ -604,12 +831,16 @@ int main(void)
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_open),
+        cmocka_unit_test(test_context_that_fits),
+        cmocka_unit_test(test_bytes_of_types),
         cmocka_unit_test(test_save_and_load),
         cmocka_unit_test(test_cut_states),
         cmocka_unit_test(test_flipped_states),
         cmocka_unit_test(test_states_that_lie),
         cmocka_unit_test(test_states_of_others),
         cmocka_unit_test(test_state_of_other_heads),
+        cmocka_unit_test(test_states_of_other_types),
+        cmocka_unit_test(test_version_1),
         cmocka_unit_test(test_too_long_a_state),
         cmocka_unit_test(test_strange_state_files),
         cmocka_unit_test(test_failed_saves),

@@ -15,6 +15,7 @@ static double element(const void *const *pages, zb_kv_type t, const zb_attn_args
 {
     const unsigned char *page = pages[(j - a->key0) / a->page_tokens];
     const size_t row = j % a->page_tokens, at = row * a->head_dim + i;
+    const size_t blocks = (a->head_dim + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
     uint16_t half;
     float whole;
     if (t == ZB_KV_F32) {
@@ -25,9 +26,8 @@ static double element(const void *const *pages, zb_kv_type t, const zb_attn_args
         memcpy(&half, page + at * 2, 2);
         return (double)(t == ZB_KV_F16 ? zb_f16_f32(half) : zb_bf16_f32(half));
     }
-    const size_t blocks = (a->head_dim + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
-    memcpy(&half, page + a->page_tokens * a->head_dim + (row * blocks + i / ZB_KV_BLOCK) * 2, 2);
-    return (double)zb_f16_f32(half) * (double)(signed char)page[at];
+    memcpy(&half, page + (row * blocks + i / ZB_KV_BLOCK) * 2, 2);
+    return (double)zb_f16_f32(half) * (double)(signed char)page[a->page_tokens * blocks * 2 + at];
 }
 
 static float score(const zb_attn_args *a, const float *q, size_t j)

@@ -1,9 +1,9 @@
 /* vec_attention.h — a piece of online softmax attention: blocks of keys against rows of queries.
  *
- * Keys go in blocks of at most ATTN_KEYS, whose borders are fixed by the position alone. A block gives a row its
- * scores, then the running maximum, the factor that rescales what was summed so far and the weights exp(s - max), then
- * weights times values added into the output row. The keys and values of a block fit into the first-level cache;
- * larger blocks save little arithmetic and cost a row alone a fifth of the memory's speed.
+ * Keys go in blocks: a page, or parts of ATTN_KEYS of a longer page, so that borders are fixed by the position alone. A
+ * block gives a row its scores, then the running maximum, the factor that rescales what was summed so far and the
+ * weights exp(s - max), then weights times values added into the output row. The keys and values of a block fit into
+ * the first-level cache; larger blocks save little arithmetic and cost a row alone a fifth of the memory's speed.
  *
  * A score is one vector accumulator over rising elements and one fixed tree of additions; for q8_0 a block of 32 is
  * summed first and then joined by its scale. An output element is one chain over rising keys; for q8_0 a weight is
@@ -20,11 +20,10 @@
 
 #include "kernels/ref/ref.h"
 
-#define ATTN_ROWS   64               /* rows of a group                               */
-#define ATTN_KEYS   32               /* keys of a block, a multiple of VW             */
-#define ATTN_DIM    1024             /* longest head                                  */
-#define ATTN_WIDE   16384            /* floats of widened keys or values, >= ATTN_DIM */
-#define ATTN_FACTOR (ATTN_KEYS * 16) /* scales of a run, >= ATTN_DIM / ZB_KV_BLOCK    */
+#define ATTN_ROWS 64                       /* rows of a group                                 */
+#define ATTN_KEYS 32                       /* keys of a block, a multiple of VW               */
+#define ATTN_DIM  512                      /* longest head                                    */
+#define ATTN_Q8   (ATTN_DIM / ZB_KV_BLOCK) /* blocks of q8_0 in a head   */
 
 /* Tiles of scores: rows by keys; as many accumulators as give whole vectors of sums. A row alone: 1 x VW. */
 #define SCORE_T (VW == 4 ? 4 : VW / 4)
@@ -34,58 +33,43 @@
 #define VALUE_V   (VW == 16 ? 16 : 8)
 #define PER_BLOCK (ZB_KV_BLOCK / VW) /* vectors of a block of q8_0 */
 
-/* Some consecutive rows of one page of keys or values. */
+/* A block of keys or values: n rows, which stand in one page. */
 typedef struct kv_run {
     const unsigned char *rows;
-    const unsigned char *scales; /* q8_0: f16 [n, blocks]   */
-    const float *factors;        /* the same as f32         */
+    const unsigned char *scales; /* q8_0: f16 [n, blocks]                     */
+    const float *factors;        /* q8_0: the same as f32, times the weights for values */
     size_t n, dim, row_bytes, blocks;
 } kv_run;
 
-static kv_run kv_run_at(const void *const *pages, zb_kv_type t, const zb_attn_args *a, size_t pos, size_t n)
+static kv_run kv_run_at(const unsigned char *page, zb_kv_type t, const zb_attn_args *a, size_t row, size_t n)
 {
-    const size_t d = a->head_dim, row = pos % a->page_tokens, blocks = (d + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
-    const unsigned char *page = pages[(pos - a->key0) / a->page_tokens];
-    return (kv_run){.rows = page + row * d * kv_element(t),
-                    .scales = page + a->page_tokens * d + row * blocks * 2,
+    const size_t d = a->head_dim, blocks = (d + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
+    const size_t before = t == ZB_KV_Q8_0 ? a->page_tokens * blocks * 2 : 0;
+    return (kv_run){.rows = page + before + row * d * kv_element(t),
+                    .scales = page + row * blocks * 2,
                     .n = n,
                     .dim = d,
                     .row_bytes = d * kv_element(t),
                     .blocks = blocks};
 }
 
-/* End of the block that holds position pos: whole pages, or a part of a larger page. */
-static size_t block_end(const zb_attn_args *a, size_t pos)
-{
-    const size_t page = a->page_tokens, in_page = pos % page;
-    if (page <= ATTN_KEYS) {
-        const size_t block = ATTN_KEYS / page * page;
-        return (pos / block + 1) * block;
-    }
-    return pos - in_page + min_size(page, (in_page / ATTN_KEYS + 1) * ATTN_KEYS);
-}
-
-/* Keys from pos on that stand in one page, before end. */
-static size_t run_length(const zb_attn_args *a, size_t pos, size_t end)
-{
-    return min_size(a->page_tokens - pos % a->page_tokens, end - pos);
-}
-
 /* ---- scores ---- */
 
 /* One row of q against one key, lanes not yet added. */
-INLINE vf score_lanes(const float *q, const unsigned char *row, const float *factors, size_t d, const int t)
+INLINE vf score_lanes(const float *q, const kv_run *k, size_t key, const int t)
 {
-    const size_t e = kv_element(t);
+    const size_t e = kv_element(t), d = k->dim;
+    const unsigned char *row = k->rows + key * k->row_bytes;
     vf acc = v_zero();
     size_t i = 0;
     if (t == ZB_KV_Q8_0 || t == KV_BYTES_F32) {
+        const float *factor = k->factors + key * k->blocks;
         for (; i + ZB_KV_BLOCK <= d; i += ZB_KV_BLOCK) {
             vf part = v_load(q + i) * kv_load(row + i * e, t);
             UNROLL
             for (int v = 1; v < PER_BLOCK; v++)
                 part = v_fma(v_load(q + i + v * VW), kv_load(row + (i + (size_t)v * VW) * e, t), part);
-            acc = v_fma(part, v_set1(*factors++), acc);
+            acc = v_fma(part, v_set1(*factor++), acc);
         }
         if (i < d) {
             vf part = v_zero();
@@ -93,7 +77,7 @@ INLINE vf score_lanes(const float *q, const unsigned char *row, const float *fac
                 const size_t w = min_size(VW, d - i);
                 part = v_fma(v_load_upto(q + i, w), kv_load_upto(row + i * e, t, w), part);
             }
-            acc = v_fma(part, v_set1(*factors), acc);
+            acc = v_fma(part, v_set1(*factor), acc);
         }
         return acc;
     }
@@ -114,7 +98,7 @@ INLINE void score_tile(float *s, size_t ld_s, const float *q, size_t ld_q, const
     for (int r = 0; r < SCORE_R; r++) {
         const size_t at = min_size(key + (size_t)r, k->n - 1);
         row[r] = (const float *)(const void *)k->rows + at * d;
-        factor[r] = k->factors + at * k->blocks;
+        factor[r] = t == KV_BYTES_F32 ? k->factors + at * k->blocks : NULL;
     }
     UNROLL
     for (int i = 0; i < SCORES; i++)
@@ -186,15 +170,13 @@ INLINE void score_tile(float *s, size_t ld_s, const float *q, size_t ld_q, const
  * side by side are half as fast). Sums go up to VW - 1 places behind the run's end. */
 INLINE void scores_of_row(float *s, const float *q, const kv_run *k, const int t)
 {
-    const unsigned char *row = k->rows;
-    const float *factors = k->factors;
     vf lanes[VW];
     for (int r = 0; r < VW; r++)
         lanes[r] = v_zero();
     for (size_t key = 0; key < k->n; key += VW) {
-        for (size_t r = 0; r < VW && key + r < k->n; r++, row += k->row_bytes, factors += k->blocks) {
-            lanes[r] = score_lanes(q, row, factors, k->dim, t);
-        }
+        const size_t n = min_size(VW, k->n - key);
+        for (size_t r = 0; r < n; r++)
+            lanes[r] = score_lanes(q, k, key + r, t);
         v_store(s + key, v_sums(lanes));
     }
 }
@@ -234,27 +216,25 @@ static void scores(float *s, size_t ld_s, const float *q, size_t ld_q, size_t ro
 
 /* ---- weights ---- */
 
-/* Turn one row of `n` raw scores into weights; returns the factor for what was summed before. */
-static float attention_weights(float *s, size_t n, float scale, float *greatest, float *total)
+/* Turn one row of n raw scores into weights; returns the factor for what was summed before. */
+INLINE float attention_weights(float *s, size_t n, float scale, float *greatest, float *total)
 {
-    vf top = v_set1(*greatest);
-    for (size_t i = n; i % VW; i++)
+    enum { N = ATTN_KEYS / VW };
+    vf v[N], top = v_set1(*greatest), sum = v_zero();
+    for (size_t i = n; i < ATTN_KEYS; i++)
         s[i] = -INFINITY;
-    for (size_t i = 0; i < n; i += VW) {
-        const vf v = v_load(s + i) * scale;
-        v_store(s + i, v);
-        top = v_select(v > top, v, top);
+    UNROLL
+    for (int i = 0; i < N; i++) {
+        v[i] = v_load(s + i * VW) * scale;
+        top = v_select(v[i] > top, v[i], top);
     }
-    float lanes[VW], now = *greatest;
-    v_store(lanes, top);
-    for (int l = 0; l < VW; l++)
-        now = lanes[l] > now ? lanes[l] : now;
+    const float now = v_hmax(top);
     const vf shift = v_set1(now);
-    vf sum = v_zero();
-    for (size_t i = 0; i < n; i += VW) {
-        const vf p = v_exp(v_load(s + i) - shift);
-        v_store(s + i, p);
-        sum += p;
+    UNROLL
+    for (int i = 0; i < N; i++) {
+        v[i] = v_exp(v[i] - shift);
+        v_store(s + i * VW, v[i]);
+        sum += v[i];
     }
     const float factor = *greatest == now ? 1.0f : expf(*greatest - now);
     *total = *total * factor + v_hsum(sum);
@@ -278,12 +258,12 @@ static void scale(float *y, const float *x, float by, size_t n)
 INLINE void value_tile(float *out, const float *p, const kv_run *v, size_t c, size_t width, const int V, const int t)
 {
     const unsigned char *row = v->rows + c * kv_element(t);
-    const float *by = v->factors + c / ZB_KV_BLOCK;
+    const float *by = t == ZB_KV_Q8_0 ? v->factors + c / ZB_KV_BLOCK : NULL;
     vf acc[VALUE_V];
     UNROLL
     for (int i = 0; i < V; i++)
         acc[i] = V > 1 ? v_load(out + c + i * VW) : v_load_upto(out + c, width);
-    for (size_t key = 0; key < v->n; key++, row += v->row_bytes, by += v->blocks) {
+    for (size_t key = 0; key < v->n; key++, row += v->row_bytes) {
         vf w = v_set1(t == ZB_KV_Q8_0 ? by[0] : p[key]);
         UNROLL
         for (int i = 0; i < V; i++) {
@@ -292,6 +272,8 @@ INLINE void value_tile(float *out, const float *p, const kv_run *v, size_t c, si
             const unsigned char *at = row + (size_t)i * VW * kv_element(t);
             acc[i] = v_fma(w, V > 1 ? kv_load(at, t) : kv_load_upto(at, t, width), acc[i]);
         }
+        if (t == ZB_KV_Q8_0)
+            by += v->blocks;
     }
     UNROLL
     for (int i = 0; i < V; i++)
@@ -362,51 +344,40 @@ static void weigh_factors(float *to, const float *p, const float *factors, size_
 
 /* ---- a row alone ---- */
 
-/* Keys of a run that is read as stored: its factors must fit. */
-static size_t direct_length(const zb_attn_args *a, size_t pos, size_t end)
+/* One block: keys [start, start + n) in row `at` of their page. */
+static void row_block(const zb_attn_args *a, size_t r, const unsigned char *k_page, const unsigned char *v_page,
+                      size_t at, size_t n)
 {
-    const size_t blocks = (a->head_dim + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
-    return min_size(run_length(a, pos, end), ATTN_FACTOR / blocks);
+    float s[ATTN_KEYS + VW], factors[ATTN_KEYS * ATTN_Q8 + VW], weighed[ATTN_KEYS * ATTN_Q8 + VW];
+    float *out = a->out + r * a->ld_out;
+    kv_run k = kv_run_at(k_page, a->k_type, a, at, n), v = kv_run_at(v_page, a->v_type, a, at, n);
+    if (a->k_type == ZB_KV_Q8_0) {
+        kv_widen(factors, k.scales, ZB_KV_F16, n * k.blocks);
+        k.factors = factors;
+    }
+    scores(s, 0, a->q + r * a->ld_q, 0, 1, &k, (int)a->k_type);
+    const float factor = attention_weights(s, n, a->scale, a->greatest + r, a->total + r);
+    if (factor != 1.0f)
+        scale(out, out, factor, a->head_dim);
+    if (a->v_type == ZB_KV_Q8_0) {
+        kv_widen(factors, v.scales, ZB_KV_F16, n * v.blocks);
+        weigh_factors(weighed, s, factors, n, v.blocks);
+        v.factors = weighed;
+    }
+    values(out, s, &v, (int)a->v_type);
 }
 
 static void attention_row(const zb_attn_args *a, size_t r)
 {
-    float s[ATTN_KEYS + VW], factors[ATTN_FACTOR + VW], weighed[ATTN_FACTOR + VW], *out = a->out + r * a->ld_out;
-    const float *q = a->q + r * a->ld_q;
     const size_t end = min_size(a->key1, a->first_pos + r + 1);
-    for (size_t start = a->key0, stop; start < end; start = stop) {
-        stop = min_size(block_end(a, start), end);
-        for (size_t pos = start, n; pos < stop; pos += n) {
-            n = direct_length(a, pos, stop);
-            kv_run k = kv_run_at(a->k_pages, a->k_type, a, pos, n);
-            if (a->k_type == ZB_KV_Q8_0) {
-                kv_widen(factors, k.scales, ZB_KV_F16, n * k.blocks);
-                k.factors = factors;
-            }
-            scores(s + (pos - start), 0, q, 0, 1, &k, (int)a->k_type);
-        }
-        const float factor = attention_weights(s, stop - start, a->scale, a->greatest + r, a->total + r);
-        if (factor != 1.0f)
-            scale(out, out, factor, a->head_dim);
-        for (size_t pos = start, n; pos < stop; pos += n) {
-            n = direct_length(a, pos, stop);
-            kv_run v = kv_run_at(a->v_pages, a->v_type, a, pos, n);
-            if (a->v_type == ZB_KV_Q8_0) {
-                kv_widen(factors, v.scales, ZB_KV_F16, n * v.blocks);
-                weigh_factors(weighed, s + (pos - start), factors, n, v.blocks);
-                v.factors = weighed;
-            }
-            values(out, s + (pos - start), &v, (int)a->v_type);
-        }
+    for (size_t page = 0, start = a->key0; start < end; page++, start += a->page_tokens) {
+        const size_t keys = min_size(a->page_tokens, end - start);
+        for (size_t at = 0; at < keys; at += ATTN_KEYS)
+            row_block(a, r, a->k_pages[page], a->v_pages[page], at, min_size(ATTN_KEYS, keys - at));
     }
 }
 
 /* ---- a group of rows ---- */
-
-static size_t wide_length(const zb_attn_args *a, size_t pos, size_t end)
-{
-    return min_size(direct_length(a, pos, end), ATTN_WIDE / a->head_dim);
-}
 
 /* The run as f32, its scales too; returns the type that it then has. */
 static int widen_run(kv_run *k, zb_kv_type t, float *wide, float *factors)
@@ -432,7 +403,7 @@ static void group_values(float *out, size_t ld_out, const float *s, size_t ld_s,
         outer_block(out, ld_out, rows, v->dim, s, ld_s, 1, wide, v->dim, v->n, first);
         return;
     }
-    float scaled[ATTN_ROWS * ATTN_KEYS], column[ATTN_KEYS];
+    float scaled[ATTN_ROWS * ATTN_KEYS], column[ATTN_KEYS] = {0};
     for (size_t b = 0; b < v->blocks; b++) {
         for (size_t key = 0; key < v->n; key++)
             column[key] = v->factors[key * v->blocks + b];
@@ -445,36 +416,36 @@ static void group_values(float *out, size_t ld_out, const float *s, size_t ld_s,
     }
 }
 
-static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
+/* One block for the rows from row0 on; row 0 of them sees `first` of its keys, the next one more, and so on. */
+static void group_block(const zb_attn_args *a, size_t row0, size_t rows, const unsigned char *k_page,
+                        const unsigned char *v_page, size_t at, size_t n, size_t first)
 {
     enum { LD = ATTN_KEYS + VW };
-    float s[ATTN_ROWS * LD], wide[ATTN_WIDE], factors[ATTN_FACTOR + VW];
-    const float *q = a->q + row0 * a->ld_q;
+    float s[ATTN_ROWS * LD], wide[ATTN_KEYS * ATTN_DIM], factors[ATTN_KEYS * ATTN_Q8];
     float *out = a->out + row0 * a->ld_out;
-    const size_t seen = a->first_pos + row0 + 1; /* keys that row 0 of the group sees */
+    kv_run k = kv_run_at(k_page, a->k_type, a, at, n), v = kv_run_at(v_page, a->v_type, a, at, n);
+    int t = widen_run(&k, a->k_type, wide, factors);
+    scores(s, LD, a->q + row0 * a->ld_q, a->ld_q, rows, &k, t);
+    for (size_t r = 0; r < rows; r++) {
+        const float factor = attention_weights(s + r * LD, min_size(n, first + r), a->scale, a->greatest + row0 + r,
+                                               a->total + row0 + r);
+        if (factor != 1.0f)
+            scale(out + r * a->ld_out, out + r * a->ld_out, factor, a->head_dim);
+    }
+    t = widen_run(&v, a->v_type, wide, factors);
+    group_values(out, a->ld_out, s, LD, rows, &v, first, t);
+}
+
+static void attention_group(const zb_attn_args *a, size_t row0, size_t rows)
+{
+    const size_t seen = a->first_pos + row0 + 1; /* keys that the first row sees */
     const size_t end = min_size(a->key1, seen + rows - 1);
-    for (size_t start = a->key0, stop; start < end; start = stop) {
-        stop = min_size(block_end(a, start), end);
-        for (size_t pos = start, n; pos < stop; pos += n) {
-            n = wide_length(a, pos, stop);
-            const size_t skip = pos < seen ? 0 : pos + 1 - seen; /* rows that end before this run */
-            kv_run k = kv_run_at(a->k_pages, a->k_type, a, pos, n);
-            const int t = widen_run(&k, a->k_type, wide, factors);
-            scores(s + skip * LD + (pos - start), LD, q + skip * a->ld_q, a->ld_q, rows - skip, &k, t);
-        }
-        for (size_t r = start < seen ? 0 : start + 1 - seen; r < rows; r++) {
-            const float factor = attention_weights(s + r * LD, min_size(stop, seen + r) - start, a->scale,
-                                                   a->greatest + row0 + r, a->total + row0 + r);
-            if (factor != 1.0f)
-                scale(out + r * a->ld_out, out + r * a->ld_out, factor, a->head_dim);
-        }
-        for (size_t pos = start, n; pos < stop; pos += n) {
-            n = wide_length(a, pos, stop);
-            const size_t skip = pos < seen ? 0 : pos + 1 - seen;
-            kv_run v = kv_run_at(a->v_pages, a->v_type, a, pos, n);
-            const int t = widen_run(&v, a->v_type, wide, factors);
-            group_values(out + skip * a->ld_out, a->ld_out, s + skip * LD + (pos - start), LD, rows - skip, &v,
-                         seen + skip - pos, t);
+    for (size_t page = 0, start = a->key0; start < end; page++, start += a->page_tokens) {
+        const size_t keys = min_size(a->page_tokens, end - start);
+        for (size_t at = 0; at < keys; at += ATTN_KEYS) {
+            const size_t skip = start + at < seen ? 0 : start + at + 1 - seen; /* rows that end before this block */
+            group_block(a, row0 + skip, rows - skip, a->k_pages[page], a->v_pages[page], at,
+                        min_size(ATTN_KEYS, keys - at), seen + skip - start - at);
         }
     }
 }

@@ -20,6 +20,12 @@ INLINE void v_to_f16(void *p, vf a)
     _mm256_storeu_si256(p, _mm512_cvtps_ph((__m512)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+/* The greatest lane; no lane is NaN. */
+INLINE float v_hmax(vf a)
+{
+    return _mm512_reduce_max_ps((__m512)a);
+}
+
 /* Each adds the two halves (of the vector, of 256 bits, of 128 bits, of 64 bits) of x and of y: half as many lanes of
  * each, x before y. */
 INLINE __m512 fold_halves(__m512 x, __m512 y)
@@ -68,6 +74,13 @@ INLINE void v_to_f16(void *p, vf a)
     _mm_storeu_si128(p, _mm256_cvtps_ph((__m256)a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+INLINE float v_hmax(vf a)
+{
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128((__m256)a), _mm256_extractf128_ps((__m256)a, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
 INLINE __m256 fold_halves(__m256 x, __m256 y)
 {
     return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31));
@@ -111,6 +124,11 @@ INLINE void v_to_f16(void *p, vf a)
     memcpy(p, &u, sizeof u);
 }
 
+INLINE float v_hmax(vf a)
+{
+    return vmaxvq_f32((float32x4_t)a);
+}
+
 INLINE vf v_sums(const vf *a)
 {
     const float32x4_t x = vpaddq_f32((float32x4_t)a[0], (float32x4_t)a[1]);
@@ -125,6 +143,12 @@ INLINE void v_to_f16(void *p, vf a)
         const uint16_t half = zb_f32_f16(a[i]);
         memcpy((char *)p + 2 * i, &half, 2);
     }
+}
+
+INLINE float v_hmax(vf a)
+{
+    const float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];
+    return x > y ? x : y;
 }
 
 INLINE vf v_sums(const vf *a)
@@ -249,7 +273,7 @@ static void kv_store(void *page, zb_kv_type t, size_t page_tokens, size_t head_d
     else if (t == ZB_KV_BF16)
         store_bf16(p + row * head_dim * 2, x, head_dim);
     else if (t == ZB_KV_Q8_0)
-        store_q8(p + row * head_dim, p + page_tokens * head_dim + row * blocks * 2, x, head_dim);
+        store_q8(p + page_tokens * blocks * 2 + row * head_dim, p + row * blocks * 2, x, head_dim);
     else
         memcpy(p + row * head_dim * 4, x, head_dim * 4);
 }
