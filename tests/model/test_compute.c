@@ -95,7 +95,7 @@ static void test_threads_and_passes(void **state)
     (void)state;
     for (size_t k = 0; k < sizeof models / sizeof *models; k++)
         for (int c = ZAMBA_COMPUTE_F32; c <= ZAMBA_COMPUTE_BF16; c++) {
-            const setup plain = {models[k], 1, 1024, 0, (zamba_compute)c};
+            const setup plain = {models[k], 1, 1024, 0, (zamba_compute)c, 0};
             setup other = plain;
             other.n_threads = 3;
             check_same(plain, NULL, other, NULL, 200, "the number of threads");
@@ -142,7 +142,7 @@ static void test_neighbours(void **state)
     (void)state;
     for (size_t k = 0; k < sizeof models / sizeof *models; k++)
         for (int c = ZAMBA_COMPUTE_F32; c <= ZAMBA_COMPUTE_BF16; c++) {
-            zamba_model *m = open_setup((setup){models[k], 2, 128, 0, (zamba_compute)c});
+            zamba_model *m = open_setup((setup){models[k], 2, 128, 0, (zamba_compute)c, 0});
             const size_t vocab = m->plan.config.vocab_size;
             int32_t ids[N][LENGTH];
             zamba_batch_item items[N];
@@ -180,7 +180,7 @@ static void test_recurrent(void **state)
     (void)state;
     for (size_t k = 0; k < sizeof models / sizeof *models; k++)
         for (int c = ZAMBA_COMPUTE_F32; c <= ZAMBA_COMPUTE_BF16; c++) {
-            const setup s = {models[k], 1, 0, 1, (zamba_compute)c};
+            const setup s = {models[k], 1, 0, 1, (zamba_compute)c, 0};
             check_same(s, NULL, s, one_by_one, 100, "reading token by token");
             check_same(s, NULL, s, mixed, 100, "reading in pieces");
         }
@@ -191,7 +191,7 @@ static void test_recurrent(void **state)
 static void test_profile(void **state)
 {
     (void)state;
-    zamba_model *m = open_setup((setup){"zamba2-2.7b-tiny", 2, 0, 0, ZAMBA_COMPUTE_AUTO});
+    zamba_model *m = open_setup((setup){"zamba2-2.7b-tiny", 2, 0, 0, ZAMBA_COMPUTE_AUTO, 0});
     zamba_model_info info = {.size = sizeof info};
     zamba_op_profile ops[64];
     zamba_error err;
