@@ -133,7 +133,7 @@ typedef struct zamba_model_info {
     const char *dtype;         /* dtype of most weight bytes: "F32", "F16", "BF16"                                 */
     const char *compute;       /* "f32" or "bf16": what the products compute in                                   */
     const char *kv_k, *kv_v;   /* "f32", "f16", "bf16", "q8_0"                                                 */
-    const char *kernels;       /* the kernel set in use: "ref", "generic", "avx2", "avx512", "avx512bf16", "neon"   */
+    const char *kernels;       /* the kernel set in use: "ref", "generic", "avx2", "avx512", ...                 */
     const char *rope_note;     /* how theta was come by, in words; "" without rope                                 */
     const char *dt_floor_note; /* which floor is used and why, in words                                            */
     int32_t n_layers, n_hybrid, n_blocks, hidden_size, vocab_size, max_positions, n_threads;

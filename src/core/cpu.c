@@ -37,9 +37,24 @@ unsigned zb_cpu_features(void)
 #include <sys/auxv.h>
 #include <asm/hwcap.h>
 
+#define BIT_BF16 (1ul << 14) /* of AT_HWCAP2; older headers do not name it */
+
 unsigned zb_cpu_features(void)
 {
-    return getauxval(AT_HWCAP) & HWCAP_ASIMD ? ZB_CPU_NEON : 0;
+    if (!(getauxval(AT_HWCAP) & HWCAP_ASIMD))
+        return 0;
+    return ZB_CPU_NEON | (getauxval(AT_HWCAP2) & BIT_BF16 ? ZB_CPU_NEON_BF16 : 0);
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+
+unsigned zb_cpu_features(void)
+{
+    int bf16 = 0;
+    size_t n = sizeof bf16;
+    if (sysctlbyname("hw.optional.arm.FEAT_BF16", &bf16, &n, NULL, 0) != 0)
+        bf16 = 0;
+    return ZB_CPU_NEON | (bf16 ? ZB_CPU_NEON_BF16 : 0);
 }
 #elif defined(__aarch64__)
 unsigned zb_cpu_features(void)

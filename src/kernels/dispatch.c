@@ -73,7 +73,7 @@ static void lay_over(zb_kernels *k, const zb_kernels *over)
     k->fast_bf16 |= over->fast_bf16;
 }
 
-enum { REF, GENERIC, NEON, AVX2, AVX512, AVX512BF16, N_SETS };
+enum { REF, GENERIC, NEON, NEONBF16, AVX2, AVX512, AVX512BF16, N_SETS };
 
 /* Rising speed; `own` is what the set has of its own (NULL: this build lacks it), laid over the set `over`; `needs`
  * what the CPU must have. */
@@ -93,6 +93,11 @@ static const struct {
     [NEON] = {"neon", &zb_kernels_neon, ZB_CPU_NEON, REF},
 #else
     [NEON] = {"neon", NULL, ZB_CPU_NEON, REF},
+#endif
+#if defined(ZB_HAVE_NEON) && defined(ZB_HAVE_NEONBF16)
+    [NEONBF16] = {"neonbf16", &zb_kernels_neonbf16, ZB_CPU_NEON_BF16, NEON},
+#else
+    [NEONBF16] = {"neonbf16", NULL, ZB_CPU_NEON_BF16, NEON},
 #endif
 #ifdef ZB_HAVE_AVX2
     [AVX2] = {"avx2", &zb_kernels_avx2, ZB_CPU_AVX2, REF},
@@ -144,11 +149,10 @@ const zb_kernels *zb_kernels_choose(const char *cap, unsigned cpu)
         while (named < N_SETS && strcmp(sets[named].name, cap) != 0)
             named++;
         if (named == N_SETS)
-            zb_log(
-                ZAMBA_LOG_WARN,
-                "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512bf16, neon); the best one is "
-                "used",
-                cap);
+            zb_log(ZAMBA_LOG_WARN,
+                   "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512bf16, neon, neonbf16); "
+                   "the best one is used",
+                   cap);
         else
             last = named;
     }

@@ -248,7 +248,7 @@ static void on_log(void *user, zamba_log_level level, const char *message)
 static void test_choice(void **state)
 {
     (void)state;
-    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_BF16 | ZB_CPU_NEON;
+    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_BF16 | ZB_CPU_NEON | ZB_CPU_NEON_BF16;
     zamba_log_set(on_log, NULL);
     assert_string_equal(zb_kernels_choose("ref", everything)->name, "ref");
     assert_string_equal(zb_kernels_choose("generic", everything)->name, "generic");
@@ -271,6 +271,15 @@ static void test_choice(void **state)
     const zb_kernels *over = zb_kernels_choose("avx512bf16", everything),
                      *under = zb_kernels_choose("avx512", everything);
     if (strcmp(over->name, "avx512bf16") == 0) { /* compilers may lack it */
+        assert_true(over->fast_bf16 && !under->fast_bf16);
+        assert_true(over->matmul_bf16 != under->matmul_bf16 && over->matmul == under->matmul);
+    }
+#endif
+#if defined(__aarch64__)
+    assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_NEON)->name, "neon");
+    assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_NEON_BF16)->name, "generic");
+    const zb_kernels *over = zb_kernels_choose("neonbf16", everything), *under = zb_kernels_choose("neon", everything);
+    if (strcmp(over->name, "neonbf16") == 0) {
         assert_true(over->fast_bf16 && !under->fast_bf16);
         assert_true(over->matmul_bf16 != under->matmul_bf16 && over->matmul == under->matmul);
     }
