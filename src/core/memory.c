@@ -103,7 +103,10 @@ static uint64_t left_in_control_groups(const char *root)
     if (!read_text(&t, root, "/proc/self/cgroup"))
         return NONE;
     /* lines "number:controllers:/group"; version 2 has number 0 and no controllers */
-    for (char *line = strtok(t.s, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    for (char *line = t.s, *next; line != NULL; line = next) {
+        next = strchr(line, '\n');
+        if (next != NULL)
+            *next++ = '\0';
         const char *names = strchr(line, ':'), *group = names == NULL ? NULL : strchr(names + 1, ':');
         if (group == NULL)
             continue;
