@@ -28,7 +28,7 @@ typedef struct zb_ssm_dims {
 
 /* How keys and values are stored. Q8_0: each row of head_dim numbers in blocks of 32 (the last may be shorter), an f16
  * scale and 32 signed bytes of value / scale a block, scale = greatest magnitude / 127, rounded to nearest even; a page
- * holds the scales of all its rows first, [page_tokens, blocks], then the bytes, [page_tokens, head_dim]: in the order
+ * holds the scales of all its rows first, [blocks, page_tokens], then the bytes, [page_tokens, head_dim]: in the order
  * in which they are wanted, so that a page is read from its beginning to its end. */
 typedef enum zb_kv_type { ZB_KV_F32, ZB_KV_F16, ZB_KV_BF16, ZB_KV_Q8_0, ZB_N_KV_TYPES } zb_kv_type;
 

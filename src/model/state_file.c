@@ -1,7 +1,8 @@
 /* state_file.c — a sequence's whole state as bytes: header, then three sections (ids, fixed state, keys and values),
  * each with a checksum. Bound to the model by its fingerprint, and to the types of keys and values; read only after all
  * of it was checked. The layout does not depend on page size: keys and values go use by use, keys then values, head by
- * head, token by token, as they are stored; of q8_0 the scales of all tokens of a head, then their bytes.
+ * head, token by token, as they are stored; of q8_0 first the
+ * scales, block by block.
  *
  * Version 1 lacks the types: its keys and values are f32. It is read, no longer written. */
 #include <stddef.h>
@@ -78,16 +79,15 @@ static void copy_kv(const zamba_sequence *s, unsigned char *flat, size_t n, int 
     const size_t d = m->plan.config.head_dim;
     for (size_t use = 0; use < m->plan.n_uses; use++)
         for (int values = 0; values < 2; values++) {
-            /* q8_0 is two tables in a page, the others are one */
             const int q8 = (values ? m->kv_v : m->kv_k) == ZB_KV_Q8_0;
-            const size_t row = row_bytes(m, values), second = q8 ? d : 0, first = row - second;
+            const size_t row = row_bytes(m, values), bytes = q8 ? d : row, blocks = (row - bytes) / 2;
             for (size_t head = 0; head < m->plan.config.n_kv_heads; head++, flat += n * row)
                 for (size_t t = 0; t < n; t += ZB_PAGE_TOKENS) {
                     const size_t rows = n - t < ZB_PAGE_TOKENS ? n - t : ZB_PAGE_TOKENS;
                     unsigned char *page = zb_page_rows(m, s->pages[t / ZB_PAGE_TOKENS], use, values, head);
-                    copy(page, flat + t * first, rows * first, to_pages);
-                    if (q8)
-                        copy(page + ZB_PAGE_TOKENS * first, flat + n * first + t * second, rows * second, to_pages);
+                    for (size_t b = 0; b < blocks; b++)
+                        copy(page + b * ZB_PAGE_TOKENS * 2, flat + (b * n + t) * 2, rows * 2, to_pages);
+                    copy(page + blocks * ZB_PAGE_TOKENS * 2, flat + blocks * n * 2 + t * bytes, rows * bytes, to_pages);
                 }
         }
 }

@@ -26,7 +26,7 @@ static double element(const void *const *pages, zb_kv_type t, const zb_attn_args
         memcpy(&half, page + at * 2, 2);
         return (double)(t == ZB_KV_F16 ? zb_f16_f32(half) : zb_bf16_f32(half));
     }
-    memcpy(&half, page + (row * blocks + i / ZB_KV_BLOCK) * 2, 2);
+    memcpy(&half, page + (i / ZB_KV_BLOCK * a->page_tokens + row) * 2, 2);
     return (double)zb_f16_f32(half) * (double)(signed char)page[a->page_tokens * blocks * 2 + at];
 }
 

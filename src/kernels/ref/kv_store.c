@@ -29,10 +29,11 @@ void zb_kv_store_ref(void *page, zb_kv_type t, size_t page_tokens, size_t head_d
         memcpy(p + row * head_dim * 4, x, head_dim * 4);
     } else if (t == ZB_KV_Q8_0) {
         const size_t blocks = (head_dim + ZB_KV_BLOCK - 1) / ZB_KV_BLOCK;
-        unsigned char *scales = p + row * blocks * 2, *bytes = p + page_tokens * blocks * 2 + row * head_dim;
+        unsigned char *scales = p + row * 2, *bytes = p + page_tokens * blocks * 2 + row * head_dim;
         for (size_t b = 0; b < blocks; b++) {
             const size_t at = b * ZB_KV_BLOCK, left = head_dim - at;
-            store_block((signed char *)bytes + at, scales + 2 * b, x + at, left < ZB_KV_BLOCK ? left : ZB_KV_BLOCK);
+            store_block((signed char *)bytes + at, scales + b * page_tokens * 2, x + at,
+                        left < ZB_KV_BLOCK ? left : ZB_KV_BLOCK);
         }
     } else {
         for (size_t i = 0; i < head_dim; i++) {

@@ -229,10 +229,10 @@ static void store_bf16(unsigned char *to, const float *x, size_t n)
     }
 }
 
-static void store_q8(unsigned char *bytes, unsigned char *scales, const float *x, size_t n)
+static void store_q8(unsigned char *bytes, unsigned char *scales, size_t step, const float *x, size_t n)
 {
     const vf limit = v_set1(127.0f), magic = v_set1(0x1.8p23f);
-    for (size_t b = 0; b < n; b += ZB_KV_BLOCK, scales += 2) {
+    for (size_t b = 0; b < n; b += ZB_KV_BLOCK, scales += step) {
         const size_t end = min_size(b + ZB_KV_BLOCK, n);
         vf top = v_zero(), poison = v_zero();
         for (size_t i = b; i < end; i += VW) {
@@ -273,7 +273,7 @@ static void kv_store(void *page, zb_kv_type t, size_t page_tokens, size_t head_d
     else if (t == ZB_KV_BF16)
         store_bf16(p + row * head_dim * 2, x, head_dim);
     else if (t == ZB_KV_Q8_0)
-        store_q8(p + page_tokens * blocks * 2 + row * head_dim, p + row * blocks * 2, x, head_dim);
+        store_q8(p + page_tokens * blocks * 2 + row * head_dim, p + row * 2, page_tokens * 2, x, head_dim);
     else
         memcpy(p + row * head_dim * 4, x, head_dim * 4);
 }
