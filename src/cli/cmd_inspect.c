@@ -197,8 +197,8 @@ static void print_memory(const inspect *x, const term *t)
     memory_row(t, "f32 copies", x->memory.copies, "norms, biases and other vectors");
     memory_row(t, "workspace", x->memory.workspace, "of the forward pass, at the batch size");
     memory_row(t, "state", x->memory.state_per_sequence, "convolution and SSM states, f32, at any length");
-    snprintf(note, sizeof note, "f32, %s bytes per token, in pages of %s tokens", cli_number(x->memory.kv_per_token, a),
-             cli_number(x->memory.kv_page_tokens, b));
+    snprintf(note, sizeof note, "%s and %s, %s bytes per token, in pages of %s tokens", x->info.kv_k, x->info.kv_v,
+             cli_number(x->memory.kv_per_token, a), cli_number(x->memory.kv_page_tokens, b));
     memory_row(t, "KV", x->kv_held, note);
     out_text(term_on(t, TERM_BOLD));
     memory_row(t, "all", total_memory(x), "");

@@ -143,7 +143,8 @@ void inspect_compare_print(const inspect *x, const term *t)
                "  needs %s of KV at any length.",
                term_on(t, TERM_DIM), cli_bytes((double)c[2].kv_token * 4096, a));
     if (x->memory.kv_per_token > c[0].kv_token)
-        out_format(" This program keeps KV in f32: %s bytes per token.", cli_number(x->memory.kv_per_token, b));
+        out_format(" This program keeps KV in %s and %s: %s bytes per token.", x->info.kv_k, x->info.kv_v,
+                   cli_number(x->memory.kv_per_token, b));
     out_format("%s\n", term_on(t, TERM_PLAIN));
 }
 
