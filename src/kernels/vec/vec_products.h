@@ -18,6 +18,41 @@
 
 #define ELEMENT(t) ((size_t)((t) == ZB_F32 ? 4 : 2))
 
+/* Fetch up to 384 bytes (their number known to the compiler) into the second-level cache. */
+INLINE void fetch_ahead(const unsigned char *p, const size_t n)
+{
+#define LINE(i)                                                                                                        \
+    if (n > 64 * (i))                                                                                                  \
+    __builtin_prefetch(p + 64 * (i), 0, 2)
+    LINE(0);
+    LINE(1);
+    LINE(2);
+    LINE(3);
+    LINE(4);
+    LINE(5);
+#undef LINE
+}
+
+/* The numbers [k, k + left) of every dot product of a tile, left <= VW, into accumulator a. */
+INLINE void dot_tail(vf acc[][DOT_R][NACC], const int a, const unsigned char *x, size_t ld_x, const unsigned char *w,
+                     size_t ld_w, size_t k, size_t left, const int T, const int R, const zb_dtype xt, const zb_dtype wt)
+{
+    vf wv[DOT_R];
+    UNROLL
+    for (int r = 0; r < R; r++) {
+        const unsigned char *p = w + ((size_t)r * ld_w + k) * ELEMENT(wt);
+        wv[r] = left == VW ? v_load_weight(p, wt) : v_load_weight_n(p, wt, left);
+    }
+    UNROLL
+    for (int t = 0; t < T; t++) {
+        const unsigned char *p = x + ((size_t)t * ld_x + k) * ELEMENT(xt);
+        const vf xv = left == VW ? v_load_weight(p, xt) : v_load_weight_n(p, xt, left);
+        UNROLL
+        for (int r = 0; r < R; r++)
+            acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
+    }
+}
+
 /* x and w point at bytes: elements of the types xt and wt, rows ld_x and ld_w elements apart. next: R rows of w that
  * are fetched into the second-level cache meanwhile, whole rows as one stream (NULL: none). */
 INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x, const unsigned char *w, size_t ld_w,
@@ -39,14 +74,10 @@ INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x,
         if (next && ld_w > n) { /* parts of rows: each begins anew */
             UNROLL
             for (int r = 0; r < R; r++)
-                UNROLL
-            for (size_t b = 0; b < row_step; b += 64)
-                __builtin_prefetch(next + (size_t)r * ld_w * ELEMENT(wt) + b, 0, 2);
+                fetch_ahead(next + (size_t)r * ld_w * ELEMENT(wt), row_step);
             next += row_step;
         } else if (next) {
-            UNROLL
-            for (size_t b = 0; b < (size_t)R * row_step; b += 64)
-                __builtin_prefetch(next + b, 0, 2);
+            fetch_ahead(next, (size_t)R * row_step);
             next += (size_t)R * row_step;
         }
         UNROLL
@@ -64,27 +95,13 @@ INLINE void dot_tile(float *y, size_t ld_y, const unsigned char *x, size_t ld_x,
             }
         }
     }
-    UNROLL
-    for (int a = 0; a < NACC; a++) { /* what is left of k; the lanes behind it stay as they are */
-        if (k >= n)
-            break;
-        const size_t left = min_size(n - k, VW);
-        vf wv[DOT_R];
-        UNROLL
-        for (int r = 0; r < R; r++) {
-            const unsigned char *p = w + ((size_t)r * ld_w + k) * ELEMENT(wt);
-            wv[r] = left == VW ? v_load_weight(p, wt) : v_load_weight_n(p, wt, left);
-        }
-        UNROLL
-        for (int t = 0; t < T; t++) {
-            const unsigned char *p = x + ((size_t)t * ld_x + k) * ELEMENT(xt);
-            const vf xv = left == VW ? v_load_weight(p, xt) : v_load_weight_n(p, xt, left);
-            UNROLL
-            for (int r = 0; r < R; r++)
-                acc[t][r][a] = v_fma(xv, wv[r], acc[t][r][a]);
-        }
-        k += left;
-    }
+#if NACC > 2
+#error "dot_tile has no tails for more than two accumulators"
+#endif
+    if (k < n) /* what is left of k; the lanes behind it stay as they are */
+        dot_tail(acc, 0, x, ld_x, w, ld_w, k, min_size(n - k, VW), T, R, xt, wt);
+    if (k + VW < n)
+        dot_tail(acc, NACC - 1, x, ld_x, w, ld_w, k + VW, n - k - VW, T, R, xt, wt);
     UNROLL
     for (int t = 0; t < T; t++)
         UNROLL
