@@ -32,7 +32,7 @@ enum {
     WIDE_M = 6,    /* rows of x in a wide tile                                                            */
     TILE_R = 4,    /* rows of weights in a tile (3 if the rows of x are more than six)                    */
     THIN_X = 8192, /* numbers of x that a pass of thin tiles keeps in the first-level cache               */
-    CHUNK = 48,    /* rows of weights that it goes through; the next chunk is on its way meanwhile        */
+    CHUNK = 24,    /* rows of weights that it goes through; the next chunk is on its way meanwhile        */
     FIRST_CHUNK = 12,
     LEAST_THIN = 5,
     MOST_THIN = 16, /* rows of x that are computed in thin tiles                                           */
