@@ -193,10 +193,11 @@ ZAMBA_API zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_inf
 
 typedef struct zamba_sequence zamba_sequence;
 
-/** Open an empty sequence that can grow to n_ctx tokens (0: the model's max_position_embeddings, or fewer if no more fit
- *  in memory, which is logged).
- *  Memory   reserves the fixed state and a page table; KV pages are taken as the context grows. What is there beside the
- *           weights must hold the keys and values of the whole context: MemAvailable, control groups, resource limits.
+/** Open an empty sequence that can grow to n_ctx tokens (0: the model's max_position_embeddings, or fewer if no more
+ *  fit in memory, which is logged).
+ *  Memory   reserves the fixed state and a page table; KV pages are taken as the context grows. What is there beside
+ *           the weights must hold the keys and values of the whole context: MemAvailable, control groups, resource
+ *           limits.
  *  Errors   E_ARG; E_MEMORY: it does not fit, and the message names the longest context that does. The model must
  *           outlive the sequence. */
 ZAMBA_API zamba_status zamba_sequence_open(zamba_sequence **out, zamba_model *m, size_t n_ctx, zamba_error *err);
@@ -220,8 +221,8 @@ ZAMBA_API zamba_status zamba_sequence_save(const zamba_sequence *s, void **data,
 ZAMBA_API zamba_status zamba_sequence_save_file(const zamba_sequence *s, const char *path, zamba_error *err);
 
 /** Replace the state of `s` by a saved one. Validated whole first: on an error `s` is as it was.
- *  Errors   E_FORMAT (damaged), E_MISMATCH (of another model, or with other types of keys and values), E_CONTEXT (longer
- *           than this sequence allows). */
+ *  Errors   E_FORMAT (damaged), E_MISMATCH (of another model, or with other types of keys and values), E_CONTEXT
+ *           (longer than this sequence allows). */
 ZAMBA_API zamba_status zamba_sequence_load(zamba_sequence *s, const void *data, size_t n_bytes, zamba_error *err);
 ZAMBA_API zamba_status zamba_sequence_load_file(zamba_sequence *s, const char *path, zamba_error *err);
 

@@ -5,10 +5,11 @@
 #include "model/pass.h"
 
 /* Rows of weights in a tile. Few rows of activations wait for memory: long tiles keep one stream going. Many rows are
- * arithmetic: a tile's weights and a block of activations share the second-level cache. */
+ * arithmetic: a tile's weights and a block of activations share the second-level cache. Some rows are both, and lose at
+ * the start and the end of each tile. */
 #define TILE_ROWS     ((size_t)64)
 #define TILE_BYTES    ((size_t)512 << 10)
-#define FEW_TILE_ROWS ((size_t)256)
+#define FEW_TILE_ROWS ((size_t)1024)
 
 typedef struct product_run {
     const pass *p;
@@ -56,7 +57,7 @@ static size_t tile_rows(const pass *p, const product_job *j, size_t rows)
     size_t tile = TILE_ROWS;
     if (p->rows <= ZB_FEW_ROWS && w->rows > 0) {
         tile = TILE_BYTES / (w->cols * zb_dtype_size(w->dtype) + 1);
-        tile = tile < FEW_TILE_ROWS ? FEW_TILE_ROWS : tile;
+        tile = p->rows > 1 && tile < FEW_TILE_ROWS ? FEW_TILE_ROWS : tile;
         tile = least(tile, ceil_div(rows, 4 * (size_t)p->n_threads)); /* enough of them to share */
         tile = tile < TILE_ROWS ? TILE_ROWS : tile;
     }
