@@ -131,6 +131,9 @@ static void limited(void *arg)
     const int resource = limit->rlim_max == 1 ? RLIMIT_AS : RLIMIT_DATA;
     if (setrlimit(resource, &(struct rlimit){limit->rlim_cur, limit->rlim_cur}) != 0)
         _exit(2);
+    struct rlimit now;
+    if (getrlimit(resource, &now) != 0 || now.rlim_cur != limit->rlim_cur)
+        _exit(0); /* an emulator that only pretends */
     const uint64_t left = zb_memory_available();
     _exit(left > 0 && left < limit->rlim_cur ? 0 : 1);
 }
