@@ -4,7 +4,7 @@
  * The first byte says what the rest is. Even: a state as it stands. Odd: changes to a good state, which alone reach
  * what lies behind the checksums: byte 1 chooses its length in tokens, bytes 2 and 3 are cut off its end, and every
  * four bytes after that are a place (two bytes), a value to xor, and 1 in the last one to do it at the end of the file.
- * With bit 1 the checksums are made right again. */
+ * With bit 1 the checksums are made right again; with bit 2 it is first made a state of version 1. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 #define N_STATES 4
 #define N_CTX    40
 
-/* Where the header's checksums stand: seven words, then three sections of offset, length, checksum, then its own. */
-enum { WORDS = 7, SECTIONS = 3, HEADER_WORDS = WORDS + 3 * SECTIONS + 1 };
+/* Where the header's checksums stand: seven words (in version 1 five, the second is the version), then three sections
+ * of offset, length, checksum, then its own. */
+enum { WORDS = 7, WORDS_1 = 5, SECTIONS = 3, AFTER = 3 * SECTIONS + 1 };
 
 static zamba_sequence *sequence;
 static zamba_model *model;
@@ -59,17 +60,36 @@ static void open_model(void)
 
 static void make_checksums_right(uint8_t *p, size_t n)
 {
-    uint64_t h[HEADER_WORDS];
+    uint64_t h[WORDS + AFTER];
     if (n < sizeof h)
         return;
     memcpy(h, p, sizeof h);
+    const size_t words = h[1] == 1 ? WORDS_1 : WORDS;
     for (size_t i = 0; i < SECTIONS; i++) {
-        uint64_t *section = &h[WORDS + 3 * i];
+        uint64_t *section = &h[words + 3 * i];
         if (section[0] <= n && section[1] <= n - section[0])
             section[2] = zb_hash(p + section[0], (size_t)section[1], i);
     }
-    h[HEADER_WORDS - 1] = zb_hash(h, sizeof h - 8, 0);
+    h[words + AFTER - 1] = zb_hash(h, (words + AFTER - 1) * 8, 0);
     memcpy(p, h, sizeof h);
+}
+
+/* Take the two words out that version 1 does not have; returns the new length. */
+static size_t make_version_1(uint8_t *p, size_t n)
+{
+    uint64_t h[WORDS];
+    memcpy(h, p, sizeof h);
+    h[1] = 1;
+    h[4] -= 16;
+    memcpy(p, h, sizeof h);
+    memmove(p + 8 * WORDS_1, p + 8 * WORDS, n - 8 * WORDS);
+    for (size_t i = 0; i < SECTIONS; i++) {
+        uint64_t offset;
+        memcpy(&offset, p + 8 * (WORDS_1 + 3 * i), 8);
+        offset -= 16;
+        memcpy(p + 8 * (WORDS_1 + 3 * i), &offset, 8);
+    }
+    return n - 16;
 }
 
 static size_t changed_state(uint8_t **out, const uint8_t *data, size_t n)
@@ -79,6 +99,8 @@ static size_t changed_state(uint8_t **out, const uint8_t *data, size_t n)
     uint8_t *p = malloc(size);
     REQUIRE(p != NULL);
     memcpy(p, states[which].data, size);
+    if (data[0] & 4)
+        size = make_version_1(p, size);
     size -= cut < size ? cut : size;
     for (size_t i = 4; i + 4 <= n && size > 0; i += 4) {
         const size_t at = (data[i] + 256u * data[i + 1]) % size;
