@@ -11,9 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
-#include "core/mem.h"
+#include "bench_tools.h"
 #include "kernels/kernels.h"
 
 #define MEMORY ((size_t)512 << 20)
@@ -23,25 +22,6 @@
 
 static volatile uint64_t sink;
 static unsigned char *memory;
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static float *floats(size_t n)
-{
-    float *p = zb_alloc_aligned(n * sizeof *p);
-    if (p == NULL) {
-        fprintf(stderr, "no memory\n");
-        exit(1);
-    }
-    for (size_t i = 0; i < n; i++)
-        p[i] = (float)((i * 2654435761u) % 2001) * 1e-3f - 1.0f;
-    return p;
-}
 
 typedef struct setting {
     const zb_kernels *k;

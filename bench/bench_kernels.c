@@ -14,9 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
-#include "core/mem.h"
+#include "bench_tools.h"
 #include "kernels/kernels.h"
 
 #define MATRIX ((size_t)512 << 20)
@@ -24,13 +23,6 @@
 #define MAX_M  512
 #define ROWS   ((size_t)2048)
 #define COLS   ((size_t)2048)
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static volatile uint64_t sink;
 
@@ -42,18 +34,6 @@ static volatile uint64_t sink;
         what;                                                                                                          \
         best = fmin(best, now_s() - start_);                                                                           \
     }
-
-static float *floats(size_t n)
-{
-    float *p = zb_alloc_aligned(n * sizeof *p);
-    if (p == NULL) {
-        fprintf(stderr, "no memory\n");
-        exit(1);
-    }
-    for (size_t i = 0; i < n; i++)
-        p[i] = (float)((i * 2654435761u) % 2001) * 1e-3f - 1.0f;
-    return p;
-}
 
 /* What is multiplied: activations of one type with weights of another. */
 typedef struct product {

@@ -84,9 +84,8 @@ typedef struct zamba_chat zamba_chat;
 typedef enum zamba_dt_floor { ZAMBA_DT_FLOOR_AUTO, ZAMBA_DT_FLOOR_NONE, ZAMBA_DT_FLOOR_CONFIG } zamba_dt_floor;
 
 /** What the large products compute in. F32: activations stay f32. BF16: activations are rounded to bf16 before they
- * meet bf16 weights (sums stay f32), as llama.cpp does; two to three times the speed in prefill where the CPU has
- *  instructions for it. AUTO: BF16 for models with more than 256 MiB of bf16 weights
- *  where it is faster, else F32. */
+ *  meet bf16 weights (sums stay f32), as llama.cpp does; two to three times the speed in prefill where the CPU has
+ *  instructions for it. AUTO: BF16 for models with more than 256 MiB of bf16 weights where it is faster, else F32. */
 typedef enum zamba_compute { ZAMBA_COMPUTE_AUTO, ZAMBA_COMPUTE_F32, ZAMBA_COMPUTE_BF16 } zamba_compute;
 
 /** How keys and values are kept. AUTO: F16, or F32 where the products compute in f32. Q8_0: blocks of 32 bytes and a
@@ -458,7 +457,7 @@ ZAMBA_API zamba_status zamba_probe_read(size_t n_bytes, int32_t n_threads, int32
                                         zamba_error *err);
 
 /** Multiplications and additions a second that n_threads reach in registers, in f32 or as products of bf16 with f32
- * sums (compute F32 or BF16), with the kernel set in use: best of repeats. */
+ *  sums (compute F32 or BF16), with the kernel set in use: best of repeats. */
 ZAMBA_API zamba_status zamba_probe_products(zamba_compute compute, int32_t n_threads, int32_t repeats,
                                             double *flops_per_second, zamba_error *err);
 

@@ -12,13 +12,7 @@
 #include <string.h>
 
 #include "kernels/sets.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernels/unroll.h"
 
 enum {
     LANES = 8,  /* numbers in a vector                                                                */

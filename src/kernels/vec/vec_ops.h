@@ -16,21 +16,7 @@
 #ifndef ZB_VEC_OPS_H
 #define ZB_VEC_OPS_H
 
-#define INLINE static inline __attribute__((always_inline))
-
-/* Loops over the vectors or rows of a register tile: fully unrolled, or the accumulators live in memory. Not in builds
- * with a sanitizer, whose checks would make such functions too long to compile. */
-#if defined(__clang__)
-#if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer) || __has_feature(thread_sanitizer)
-#define UNROLL
-#else
-#define UNROLL _Pragma("clang loop unroll(full)")
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNROLL
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
+#include "kernels/unroll.h"
 
 INLINE vf v_zero(void)
 {

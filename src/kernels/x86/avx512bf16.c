@@ -18,19 +18,7 @@
 #include <stdint.h>
 
 #include "kernels/sets.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer) || __has_feature(thread_sanitizer)
-#define UNROLL /* or such functions are too long to compile */
-#else
-#define UNROLL _Pragma("clang loop unroll(full)")
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNROLL
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
+#include "kernels/unroll.h"
 
 enum {
     STEP = 32,     /* numbers in a vector                                                                 */
