@@ -144,7 +144,6 @@ zamba_status zamba_forward(zamba_model *m, zamba_batch_item *items, size_t n_ite
         st = zb_workspace_take(m, tokens, least(n_items, m->n_batch), pages, &ws, err);
     if (st == ZAMBA_OK && n_items > 0) {
         pass p = {.m = m, .c = &m->plan.config, .k = m->kernels, .ws = ws, .items = items, .options = options};
-        ws->profile.on = m->profile.on;
         while (fill_spans(&p, n_items, &item, &done) > 0) {
             p.n_threads = p.rows > ZB_FEW_ROWS ? m->n_threads_batch : m->n_threads;
             run_pass(&p);

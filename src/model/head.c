@@ -35,10 +35,7 @@ static void head_task(void *ctx, size_t task, int worker)
         float *tile = p->ws->worker + (size_t)worker * p->ws->worker_floats, *out;
         const zb_mat part = zb_mat_rows(head, v0, n);
         size_t first;
-        if (r->x.b != NULL && head->dtype == ZB_BF16)
-            p->k->matmul_bf16(tile, n, r->x.b, r->x.ld_b, r->rows, &part, 0, n, 0);
-        else
-            p->k->matmul(tile, n, r->x.x, r->x.ld, r->rows, &part, 0, n, 0);
+        zb_matmul(p, tile, n, r->x, r->rows, &part, 0, n, 0);
         for (size_t i = 0, at = 0; i < p->n_spans; i++) {
             const size_t m = wanted_rows(p, &p->ws->spans[i], &first, &out);
             for (size_t k = 0; k < m; k++, at++)

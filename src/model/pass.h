@@ -41,6 +41,10 @@ typedef struct operand {
     size_t ld_b;
 } operand;
 
+/* m rows of x times the rows [row0, row1) of w (see zb_kernels.matmul), in what the model computes in. */
+void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0, size_t row1,
+               int accumulate);
+
 /* y = [y +] x w^T [+ bias] for all rows of the pass. */
 typedef struct product {
     zb_mat w; /* rows 0: nothing to do */

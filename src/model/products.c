@@ -25,14 +25,20 @@ static size_t job_rows(const product_job *j)
     return 0;
 }
 
+void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0, size_t row1,
+               int accumulate)
+{
+    if (x.b != NULL && w->dtype == ZB_BF16)
+        p->k->matmul_bf16(y, ld_y, x.b, x.ld_b, m, w, row0, row1, accumulate);
+    else
+        p->k->matmul(y, ld_y, x.x, x.ld, m, w, row0, row1, accumulate);
+}
+
 static void product_tile(const pass *p, const product *d, size_t row0, size_t row1)
 {
     if (d->w.rows == 0)
         return;
-    if (d->x.b != NULL && d->w.dtype == ZB_BF16)
-        p->k->matmul_bf16(d->y, d->ld_y, d->x.b, d->x.ld_b, p->rows, &d->w, row0, row1, d->accumulate);
-    else
-        p->k->matmul(d->y, d->ld_y, d->x.x, d->x.ld, p->rows, &d->w, row0, row1, d->accumulate);
+    zb_matmul(p, d->y, d->ld_y, d->x, p->rows, &d->w, row0, row1, d->accumulate);
     for (size_t m = 0; d->bias != NULL && m < p->rows; m++)
         p->k->add(d->y + m * d->ld_y + row0, d->bias + row0, row1 - row0);
 }

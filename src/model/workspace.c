@@ -122,6 +122,7 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
     zamba_status st = ZAMBA_OK;
     pthread_mutex_lock(&m->workspace_lock);
     zb_workspace *ws = m->workspaces;
+    const int profiled = m->profile.on;
     if (ws != NULL)
         m->workspaces = ws->next;
     pthread_mutex_unlock(&m->workspace_lock);
@@ -152,6 +153,7 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
         workspace_free(ws);
         return st;
     }
+    ws->profile.on = profiled;
     *out = ws;
     return ZAMBA_OK;
 }
