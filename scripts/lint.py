@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "core": set(),
     "io": {"core"},
-    "kernels": {"core"},
+    "quant": {"core"},
+    "kernels": {"core", "quant"},
     "tok": {"core", "io"},
-    "quant": {"core", "io", "kernels"},
-    "model": {"core", "io", "kernels"},
+    "model": {"core", "io", "quant", "kernels"},
     "train": {"core", "io", "kernels", "tok", "quant", "model"},
     "backbone": {"core", "io", "kernels", "model"},
     "server": set(),  # zamba.h only

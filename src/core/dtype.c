@@ -3,12 +3,34 @@
 
 static const struct {
     const char *name;
-    size_t size;
-} types[ZB_N_DTYPES] = {{"F32", 4}, {"F16", 2}, {"BF16", 2}};
+    size_t block, bytes;
+} types[ZB_N_DTYPES] = {
+    [ZB_F32] = {"F32", 1, 4},         [ZB_F16] = {"F16", 1, 2},         [ZB_BF16] = {"BF16", 1, 2},
+    [ZB_Q4_0] = {"Q4_0", 32, 18},     [ZB_Q4_1] = {"Q4_1", 32, 20},     [ZB_Q5_0] = {"Q5_0", 32, 22},
+    [ZB_Q8_0] = {"Q8_0", 32, 34},     [ZB_Q2_K] = {"Q2_K", 256, 84},    [ZB_Q3_K] = {"Q3_K", 256, 110},
+    [ZB_Q4_K] = {"Q4_K", 256, 144},   [ZB_Q5_K] = {"Q5_K", 256, 176},   [ZB_Q6_K] = {"Q6_K", 256, 210},
+    [ZB_IQ4_NL] = {"IQ4_NL", 32, 18}, [ZB_GROUP4] = {"GROUP4", 32, 20}, [ZB_GROUP8] = {"GROUP8", 32, 36},
+    [ZB_NF4] = {"NF4", 64, 36},
+};
+
+size_t zb_dtype_block(zb_dtype t)
+{
+    return types[t].block;
+}
+
+size_t zb_dtype_bytes(zb_dtype t)
+{
+    return types[t].bytes;
+}
+
+size_t zb_row_bytes(zb_dtype t, size_t n)
+{
+    return n / types[t].block * types[t].bytes;
+}
 
 size_t zb_dtype_size(zb_dtype t)
 {
-    return types[t].size;
+    return types[t].bytes;
 }
 
 const char *zb_dtype_name(zb_dtype t)
@@ -16,14 +38,23 @@ const char *zb_dtype_name(zb_dtype t)
     return types[t].name;
 }
 
-int zb_dtype_parse(const char *name, zb_dtype *out)
+int zb_dtype_find(const char *name, zb_dtype *out)
 {
     for (int t = 0; t < ZB_N_DTYPES; t++)
-        if (strcmp(name, types[t].name) == 0) {
+        if (types[t].name != NULL && strcmp(name, types[t].name) == 0) {
             *out = (zb_dtype)t;
             return 1;
         }
     return 0;
+}
+
+int zb_dtype_parse(const char *name, zb_dtype *out)
+{
+    zb_dtype t;
+    if (!zb_dtype_find(name, &t) || t >= ZB_N_FLOATS)
+        return 0;
+    *out = t;
+    return 1;
 }
 
 float zb_f16_f32(uint16_t h)

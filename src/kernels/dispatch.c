@@ -11,11 +11,16 @@
 #include "core/status.h"
 #include "kernels/ref/ref.h"
 #include "kernels/sets.h"
+#include "quant/quant.h"
 
 static const zb_kernels kernels_ref = {
     .name = "ref",
     .matmul = zb_matmul_ref,
     .matmul_bf16 = zb_matmul_bf16_ref,
+    .matmul_q8 = zb_matmul_q8_ref,
+    .q8_types = ZB_Q8_TYPES_REF,
+    .to_q8 = zb_to_q8_ref,
+    .unpack = zb_row_to_f32,
     .to_bf16 = zb_to_bf16_ref,
     .rmsnorm = zb_rmsnorm_ref,
     .rmsnorm_gated = zb_rmsnorm_gated_ref,
@@ -39,6 +44,9 @@ static const zb_kernels kernels_ref = {
 #define ENTRIES(X)                                                                                                     \
     X(matmul)                                                                                                          \
     X(matmul_bf16)                                                                                                     \
+    X(matmul_q8)                                                                                                       \
+    X(to_q8)                                                                                                           \
+    X(unpack)                                                                                                          \
     X(to_bf16)                                                                                                         \
     X(rmsnorm)                                                                                                         \
     X(rmsnorm_gated)                                                                                                   \
@@ -71,6 +79,8 @@ static void lay_over(zb_kernels *k, const zb_kernels *over)
 #undef TAKE
     k->name = over->name;
     k->fast_bf16 |= over->fast_bf16;
+    if (over->matmul_q8)
+        k->q8_types = over->q8_types;
 }
 
 enum { REF, GENERIC, NEON, NEONBF16, AVX2, AVX512, AVX512BF16, N_SETS };

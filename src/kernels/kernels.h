@@ -3,7 +3,8 @@
  *
  * Every kernel is one thread's share of the work: callers split by output rows, channels or heads. Each output element
  * is computed in one fixed order, whatever the split and however many rows stand beside it, so results depend neither
- * on threads nor on the batch. All arithmetic is f32 (sums in f32 lanes); weights of products may be f32, f16 or bf16.
+ * on threads nor on the batch. All arithmetic is f32 (sums in f32 lanes) but for the
+ * integers of matmul_q8; weights of products may be f32, f16, bf16 or blocks.
  * Unless said otherwise matrices are row-major, buffers may have any alignment and must not overlap. */
 #ifndef ZB_KERNELS_H
 #define ZB_KERNELS_H
@@ -11,13 +12,32 @@
 #include "core/dtype.h"
 
 /* A weight matrix as stored: [rows, cols], cols contiguous; ld elements from row to row (ld > cols: a part of a wider
- * matrix). */
+ * matrix). cols and ld are whole numbers of blocks. */
 typedef struct zb_mat {
-    const void *data; /* aligned to its element size */
+    const void *data; /* plain types: aligned to the element; blocks: to anything */
     size_t rows, cols;
     zb_dtype dtype;
     size_t ld;
+    const uint32_t *order; /* NULL, or [cols]: column k of the matrix multiplies x[order[k]]; no kernel reads it */
 } zb_mat;
+
+/* Row r of a matrix. */
+static inline const void *zb_mat_row(const zb_mat *w, size_t r)
+{
+    return (const char *)w->data + r * zb_row_bytes(w->dtype, w->ld);
+}
+
+/* Rows of activations in 8 bits, for weights in blocks: numbers k of a row in runs of ZB_Q8_RUN (the last may be
+ * shorter, a multiple of 32), x = scale q with scale = greatest magnitude / 127 and q rounded to nearest even, so that
+ * -128 does not occur. sum: of the bytes of each 16, for types whose numbers have an offset. A row of another length
+ * begins anew: column `col` of a row may be taken as a start only if it is a multiple of ZB_Q8_RUN. */
+#define ZB_Q8_RUN 64
+typedef struct zb_q8_rows {
+    const int8_t *q;    /* [rows, ld]                                  */
+    const float *scale; /* [rows, ld / ZB_Q8_RUN]                      */
+    const int16_t *sum; /* [rows, ld / 16]                             */
+    size_t ld;          /* a multiple of ZB_Q8_RUN                     */
+} zb_q8_rows;
 
 typedef enum zb_act { ZB_ACT_GELU, ZB_ACT_SILU, ZB_ACT_GELU_TANH, ZB_ACT_RELU } zb_act;
 
@@ -74,6 +94,23 @@ typedef struct zb_kernels {
      * stream from memory while the arithmetic goes on: give it some 256 weight rows at a time, or more. */
     void (*matmul_bf16)(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate);
+
+    /* The same for weights in blocks, on activations in 8 bits: the products of a run's bytes with the weights'
+     * integers are exact, scales and sums are f32, added in one fixed order for each output whatever m is. w->dtype is
+     * one of q8_types. x begins at a run. Few rows of x (up to 4) wait for memory, more make it worth to unpack: give
+     * it some 64 weight rows at a time, or more. */
+    void (*matmul_q8)(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
+                      int accumulate);
+
+    /* n numbers (a multiple of 32) of one row to 8 bits, see zb_q8_rows: q [n], scale [n / ZB_Q8_RUN rounded up],
+     * sum [n / 16]. x begins at a run. */
+    void (*to_q8)(int8_t *q, float *scale, int16_t *sum, const float *x, size_t n);
+
+    /* n numbers of any type to f32, as zb_row_to_f32. */
+    void (*unpack)(float *to, const void *from, zb_dtype t, size_t n);
+
+    /* Types that matmul_q8 takes: bit 1 << t. Others are unpacked and multiplied as f32 by the caller. */
+    uint32_t q8_types;
 
     /* Nonzero: this CPU has an instruction for bf16 products, so matmul_bf16 is much faster than matmul. */
     int fast_bf16;

@@ -9,6 +9,10 @@ void zb_matmul_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m,
                    size_t row1, int accumulate);
 void zb_matmul_bf16_ref(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate);
+void zb_matmul_q8_ref(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
+                      int accumulate);
+#define ZB_Q8_TYPES_REF (((1u << ZB_N_DTYPES) - 1) & ~((1u << ZB_N_FLOATS) - 1)) /* all that are in blocks */
+void zb_to_q8_ref(int8_t *q, float *scale, int16_t *sum, const float *x, size_t n);
 void zb_to_bf16_ref(uint16_t *y, const float *x, size_t n);
 float zb_rmsnorm_ref(float *y, const float *x, const float *weight, size_t n, float eps);
 void zb_rmsnorm_gated_ref(float *y, const float *z, const float *weight, size_t n, size_t groups, float eps);
