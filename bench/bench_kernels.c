@@ -77,7 +77,7 @@ static void bench_few(const product *p, const char *data)
     double share[N_FEW][TURNS], speed[TURNS];
     for (size_t i = 0; i < TURNS; i++) {
         const char *part = data + i % (MATRIX / PART) * PART;
-        const zb_mat w = {part, PART / COLS / zb_dtype_size(p->type), COLS, p->type, COLS};
+        const zb_mat w = {part, PART / COLS / zb_dtype_size(p->type), COLS, p->type, COLS, NULL};
         double start = now_s();
         sink += p->k->read_sum(part, PART);
         const double reading = now_s() - start;
@@ -103,7 +103,7 @@ static void bench_few(const product *p, const char *data)
 static void bench_many(const product *p, const char *data)
 {
     static const size_t m[N_MANY] = {16, 32, 128, 512};
-    const zb_mat w = {data, ROWS, COLS, p->type, COLS};
+    const zb_mat w = {data, ROWS, COLS, p->type, COLS, NULL};
     float x = 0.5f;
     double flops = 0;
     BEST(at_most, 5, (x = 0.5f, flops = p->k->peak(p->in_bf16 ? ZB_BF16 : ZB_F32, 1 << 18, &x), sink += x > 0));

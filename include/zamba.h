@@ -85,7 +85,9 @@ typedef enum zamba_dt_floor { ZAMBA_DT_FLOOR_AUTO, ZAMBA_DT_FLOOR_NONE, ZAMBA_DT
 
 /** What the large products compute in. F32: activations stay f32. BF16: activations are rounded to bf16 before they
  *  meet bf16 weights (sums stay f32), as llama.cpp does; two to three times the speed in prefill where the CPU has
- *  instructions for it. AUTO: BF16 for models with more than 256 MiB of bf16 weights where it is faster, else F32. */
+ *  instructions for it; before they meet quantized weights they are rounded to 8 bits, with a scale for each 64.
+ *  AUTO: BF16 for quantized weights, and for models with more than 256 MiB of bf16 weights where it is faster; else
+ *  F32. */
 typedef enum zamba_compute { ZAMBA_COMPUTE_AUTO, ZAMBA_COMPUTE_F32, ZAMBA_COMPUTE_BF16 } zamba_compute;
 
 /** How keys and values are kept. AUTO: F16, or F32 where the products compute in f32. Q8_0: blocks of 32 bytes and a
@@ -130,7 +132,7 @@ typedef struct zamba_model_info {
     const char *family;        /* "zamba" or "zamba2"                                                              */
     const char *dialect;       /* who wrote config.json: "zyphra-2024", "transformers-4", "transformers-5"         */
     const char *dtype;         /* dtype of most weight bytes: "F32", "F16", "BF16"                                 */
-    const char *compute;       /* "f32" or "bf16": what the products compute in                                   */
+    const char *compute;       /* "f32", "bf16" or "int8": what the products compute in                           */
     const char *kv_k, *kv_v;   /* "f32", "f16", "bf16", "q8_0"                                                 */
     const char *kernels;       /* the kernel set in use: "ref", "generic", "avx2", "avx512", ...                 */
     const char *rope_note;     /* how theta was come by, in words; "" without rope                                 */

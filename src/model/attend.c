@@ -157,17 +157,32 @@ static void join(const attn_run *r, const partial *to, const partial *piece, siz
                                     piece->greatest[h * rows + i], piece->total[h * rows + i], r->p->c->head_dim);
 }
 
+/* A head that ends within a run of activations in 8 bits cannot be rounded alone. */
+static int rounds_whole_rows(const pass *p)
+{
+    return p->ws->bytes8[1].q != NULL && p->c->head_dim % ZB_Q8_RUN != 0;
+}
+
+static void round_attn_row(const pass *p, size_t row, const void *arg)
+{
+    const size_t q = p->c->n_heads * p->c->head_dim;
+    (void)arg;
+    zb_round_row(p, zb_operand(p, p->ws->attn, zb_row_length(q), 1), row, 0, q);
+}
+
 /* Divide by the total; the rows are done. */
 static void finish(const attn_run *r, const row_block *b, size_t head0, size_t heads, const partial *to)
 {
     const pass *p = r->p;
     const size_t d = p->c->head_dim;
     const operand out = zb_operand(p, p->ws->attn, to->ld, 1);
+    const int whole_rows = rounds_whole_rows(p);
     for (size_t h = 0; h < heads; h++)
         for (size_t i = 0; i < b->n; i++) {
             float *x = to->out + h * to->head_step + i * to->ld;
             p->k->scale(x, x, 1.0f / to->total[h * b->n + i], d);
-            zb_round_row(p, out, b->row + i, (head0 + h) * d, d);
+            if (!whole_rows)
+                zb_round_row(p, out, b->row + i, (head0 + h) * d, d);
         }
 }
 
@@ -275,6 +290,8 @@ void zb_attend(const pass *p, size_t use)
     zb_pool_run_on(p->m->pool, p->n_threads, n_tasks, attention_task, &r);
     if (r.split)
         zb_pool_run_on(p->m->pool, p->n_threads, p->n_spans * n_heads, join_task, &r);
+    if (rounds_whole_rows(p))
+        zb_each_row(p, round_attn_row, NULL);
     zb_profile_add(&p->ws->profile, ZB_OP_ATTENTION, start, keys * (double)zb_use_bytes(p->m) / ZB_PAGE_TOKENS,
                    4 * (double)p->c->head_dim * (double)n_heads * pairs);
 }

@@ -37,7 +37,7 @@ static void embed_row(const pass *p, size_t row, const void *arg)
     const int32_t id = p->items[s->item].tokens[s->done + row - s->row];
     const size_t h = p->c->hidden_size;
     (void)arg;
-    zb_to_f32(p->ws->x + row * h, (const char *)e->data + (size_t)id * h * zb_dtype_size(e->dtype), e->dtype, h);
+    p->k->unpack(p->ws->x + row * h, zb_mat_row(e, (size_t)id), e->dtype, h);
     memcpy(p->ws->x0 + row * h, p->ws->x + row * h, h * sizeof(float));
 }
 

@@ -35,7 +35,7 @@ static void head_task(void *ctx, size_t task, int worker)
         float *tile = p->ws->worker + (size_t)worker * p->ws->worker_floats, *out;
         const zb_mat part = zb_mat_rows(head, v0, n);
         size_t first;
-        zb_matmul(p, tile, n, r->x, r->rows, &part, 0, n, 0);
+        zb_matmul(p, tile, n, r->x, r->rows, &part, 0, n, 0, worker);
         for (size_t i = 0, at = 0; i < p->n_spans; i++) {
             const size_t m = wanted_rows(p, &p->ws->spans[i], &first, &out);
             for (size_t k = 0; k < m; k++, at++)
@@ -64,7 +64,6 @@ void zb_head(const pass *p)
     if (r.rows <= ZB_FEW_ROWS) /* waits for memory: longer streams */
         r.tile = 4 * ZB_HEAD_TILE;
     zb_pool_run_on(p->m->pool, p->n_threads, ceil_div(head->rows, r.tile), head_task, &r);
-    zb_profile_add(&p->ws->profile, ZB_OP_HEAD, start,
-                   (double)head->rows * (double)h * (double)zb_dtype_size(head->dtype),
+    zb_profile_add(&p->ws->profile, ZB_OP_HEAD, start, (double)head->rows * (double)zb_row_bytes(head->dtype, h),
                    2 * (double)head->rows * (double)h * (double)r.rows);
 }

@@ -190,8 +190,8 @@ static void recurrence1(const pass *p, mixer_run *r)
         const size_t n = least(MAX_JOBS, H - first);
         product_job x[MAX_JOBS], dt[MAX_JOBS];
         for (size_t i = 0, h = first; i < n; i++, h++) {
-            const operand in = {ws->conv + h * P, zb_row_length(c->mamba_inner), NULL, 0},
-                          low = {ws->dbc + h * width, H * width, NULL, 0};
+            const operand in = {.x = ws->conv + h * P, .ld = zb_row_length(c->mamba_inner)},
+                          low = {.x = ws->dbc + h * width, .ld = H * width};
             x[i] = (product_job){.parts = {{.w = zb_mat_rows(&r->w->x_proj, h * width, width),
                                             .x = in,
                                             .y = ws->dbc + h * width,

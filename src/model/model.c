@@ -92,7 +92,7 @@ static uint64_t bf16_bytes(const zamba_model *m)
     return bytes;
 }
 
-static zb_kv_type kv_type(zamba_kv_type wanted, int bf16)
+static zb_kv_type kv_type(zamba_kv_type wanted, int rounded)
 {
     switch (wanted) {
     case ZAMBA_KV_F32:
@@ -106,7 +106,7 @@ static zb_kv_type kv_type(zamba_kv_type wanted, int bf16)
     case ZAMBA_KV_AUTO:
         break;
     }
-    return bf16 ? ZB_KV_F16 : ZB_KV_F32;
+    return rounded ? ZB_KV_F16 : ZB_KV_F32;
 }
 
 /* What the products compute in, how many rows go together, and the frequencies of rope. */
@@ -115,8 +115,9 @@ static zamba_status choose_compute(zamba_model *m, const zamba_model_options *o,
     const zb_config *c = &m->plan.config;
     m->bf16 = o->compute == ZAMBA_COMPUTE_BF16 ||
               (o->compute == ZAMBA_COMPUTE_AUTO && m->kernels->fast_bf16 && bf16_bytes(m) >= ROUNDING_BYTES);
-    m->kv_k = kv_type(o->kv_k, m->bf16);
-    m->kv_v = kv_type(o->kv_v, m->bf16);
+    m->bytes8 = o->compute != ZAMBA_COMPUTE_F32 && m->weights.in_blocks;
+    m->kv_k = kv_type(o->kv_k, m->bf16 || m->bytes8);
+    m->kv_v = kv_type(o->kv_v, m->bf16 || m->bytes8);
     m->n_batch = (size_t)o->n_batch;
     if (m->n_batch == 0) {
         m->n_batch = GREATEST_BATCH;
@@ -244,7 +245,9 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         .dialect = zb_dialect_name(c->dialect),
         .dtype = main_dtype(m),
         .kernels = m->kernels->name,
-        .compute = m->bf16 ? "bf16" : "f32",
+        .compute = m->bytes8 ? "int8"
+                   : m->bf16 ? "bf16"
+                             : "f32",
         .kv_k = zb_kv_name(m->kv_k),
         .kv_v = zb_kv_name(m->kv_v),
         .rope_note = c->rope_note,
@@ -285,8 +288,12 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         info->n_params += n;
         info->weight_bytes += bytes;
         info->n_params_used += n * (uint64_t)s->n_uses;
-        info->bytes_per_token +=
-            s->role == ZB_EMBED && !c->tied_head ? bytes / c->vocab_size : zb_spec_bytes_read(s, bytes);
+        const int whole =
+            (s->role == ZB_Q || s->role == ZB_K || s->role == ZB_V) && !m->weights.blocks[s->block].halves;
+        if (s->role == ZB_EMBED && !c->tied_head)
+            info->bytes_per_token += bytes / c->vocab_size;
+        else
+            info->bytes_per_token += whole ? bytes * (uint64_t)s->n_uses : zb_spec_bytes_read(s, bytes);
     }
     return ZAMBA_OK;
 }

@@ -15,7 +15,8 @@ struct zamba_model {
     zb_plan plan;
     zb_weights weights;
     const zb_kernels *kernels;
-    int bf16;      /* products round activations to bf16 */
+    int bf16;      /* products with bf16 weights round activations to bf16     */
+    int bytes8;    /* products with weights in blocks take activations in 8 bits */
     int recurrent; /* Mamba-2 goes token by token        */
     zb_kv_type kv_k, kv_v;
     int n_threads, n_threads_batch;

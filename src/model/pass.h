@@ -33,17 +33,18 @@ static inline size_t ceil_div(size_t a, size_t b)
 
 /* ---- products (products.c) ---- */
 
-/* Rows of activations as products take them: f32, and rounded to bf16 where the model computes in it. */
+/* Rows of activations as products take them: f32, and what the model computes in: rounded to bf16, in 8 bits. */
 typedef struct operand {
     const float *x;
     size_t ld;
-    uint16_t *b; /* NULL: f32 only */
+    uint16_t *b; /* [rows, ld_b], or NULL                    */
     size_t ld_b;
+    zb_bytes8 q; /* q.q NULL: none                           */
 } operand;
 
 /* m rows of x times the rows [row0, row1) of w (see zb_kernels.matmul), in what the model computes in. */
 void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0, size_t row1,
-               int accumulate);
+               int accumulate, int worker);
 
 /* y = [y +] x w^T [+ bias] for all rows of the pass. */
 typedef struct product {
@@ -75,11 +76,12 @@ typedef struct product_job {
 /* All jobs in one run of the pool, counted as `op`. */
 void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs);
 
-/* The f32 buffer x [rows, ld] as an operand; `which` of the workspace's bf16 buffers holds its rounded copy. */
+/* The f32 buffer x [rows, ld] as an operand; `which` of the workspace's buffers hold its rounded copies. */
 operand zb_operand(const pass *p, const float *x, size_t ld, int which);
-/* Columns from `col` on. */
+/* Columns from `col` on: a multiple of ZB_Q8_RUN. */
 operand zb_operand_from(operand o, size_t col);
-/* Bring columns [col, col + n) of the rounded copy of a row up to date. */
+/* Bring columns [col, col + n) of the rounded copies of a row up to date. col is a multiple of ZB_Q8_RUN, and so is n
+ * but at the end of a row. */
 void zb_round_row(const pass *p, operand o, size_t row, size_t col, size_t n);
 
 /* Rows [first, first + n) of a matrix. */

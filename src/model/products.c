@@ -25,20 +25,81 @@ static size_t job_rows(const product_job *j)
     return 0;
 }
 
-void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0, size_t row1,
-               int accumulate)
+/* ---- one product, by what the weights are ---- */
+
+/* Weights that no kernel takes as they are: unpacked a piece at a time. A piece of rows and columns is the same
+ * whatever m is, so the order of the sums is, too. */
+static void unpacked_product(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0,
+                             size_t row1, int accumulate)
 {
-    if (x.b != NULL && w->dtype == ZB_BF16)
-        p->k->matmul_bf16(y, ld_y, x.b, x.ld_b, m, w, row0, row1, accumulate);
-    else
-        p->k->matmul(y, ld_y, x.x, x.ld, m, w, row0, row1, accumulate);
+    enum { ROWS = 16, COLS = 512 }; /* a multiple of every block */
+    float piece[ROWS * COLS], gathered[ZB_ORDERED_ROWS * COLS];
+    for (size_t r0 = row0; r0 < row1; r0 += ROWS)
+        for (size_t k = 0; k < w->cols; k += COLS) {
+            const size_t n_r = least(ROWS, row1 - r0), n = least(COLS, w->cols - k);
+            const zb_mat part = {.data = piece, .rows = n_r, .cols = n, .dtype = ZB_F32, .ld = n};
+            for (size_t r = 0; r < n_r; r++)
+                p->k->unpack(piece + r * n, (const char *)zb_mat_row(w, r0 + r) + zb_row_bytes(w->dtype, k), w->dtype,
+                             n);
+            if (w->order == NULL) {
+                p->k->matmul(y + r0, ld_y, x.x + k, x.ld, m, &part, 0, n_r, accumulate || k > 0);
+                continue;
+            }
+            for (size_t i = 0; i < m; i += ZB_ORDERED_ROWS) {
+                const size_t some = least(ZB_ORDERED_ROWS, m - i);
+                for (size_t j = 0; j < some; j++)
+                    for (size_t c = 0; c < n; c++)
+                        gathered[j * n + c] = x.x[(i + j) * x.ld + w->order[k + c]];
+                p->k->matmul(y + i * ld_y + r0, ld_y, gathered, n, some, &part, 0, n_r, accumulate || k > 0);
+            }
+        }
 }
 
-static void product_tile(const pass *p, const product *d, size_t row0, size_t row1)
+static zb_q8_rows rows8(const zb_bytes8 *b, size_t row)
+{
+    return (zb_q8_rows){b->q + row * b->ld, b->scale + row * (b->ld / ZB_Q8_RUN), b->sum + row * (b->ld / 16), b->ld};
+}
+
+/* Columns in an order of their own: the rows of x are brought into it, some at a time. */
+static void ordered_product(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0,
+                            size_t row1, int accumulate, int worker)
+{
+    float *row;
+    const zb_bytes8 b = zb_workspace_ordered(p->ws, w->cols, worker, &row);
+    const zb_q8_rows q = rows8(&b, 0);
+    for (size_t i = 0; i < m; i += ZB_ORDERED_ROWS) {
+        const size_t some = least(ZB_ORDERED_ROWS, m - i);
+        for (size_t j = 0; j < some; j++) {
+            for (size_t c = 0; c < w->cols; c++)
+                row[c] = x.x[(i + j) * x.ld + w->order[c]];
+            p->k->to_q8(b.q + j * b.ld, b.scale + j * (b.ld / ZB_Q8_RUN), b.sum + j * (b.ld / 16), row, w->cols);
+        }
+        p->k->matmul_q8(y + i * ld_y, ld_y, &q, some, w, row0, row1, accumulate);
+    }
+}
+
+void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0, size_t row1,
+               int accumulate, int worker)
+{
+    const int bytes8 = x.q.q != NULL && (p->k->q8_types >> w->dtype & 1) != 0;
+    if (w->dtype < ZB_N_FLOATS && x.b != NULL && w->dtype == ZB_BF16)
+        p->k->matmul_bf16(y, ld_y, x.b, x.ld_b, m, w, row0, row1, accumulate);
+    else if (w->dtype < ZB_N_FLOATS)
+        p->k->matmul(y, ld_y, x.x, x.ld, m, w, row0, row1, accumulate);
+    else if (bytes8 && w->order != NULL)
+        ordered_product(p, y, ld_y, x, m, w, row0, row1, accumulate, worker);
+    else if (bytes8) {
+        const zb_q8_rows q = rows8(&x.q, 0);
+        p->k->matmul_q8(y, ld_y, &q, m, w, row0, row1, accumulate);
+    } else
+        unpacked_product(p, y, ld_y, x, m, w, row0, row1, accumulate);
+}
+
+static void product_tile(const pass *p, const product *d, size_t row0, size_t row1, int worker)
 {
     if (d->w.rows == 0)
         return;
-    zb_matmul(p, d->y, d->ld_y, d->x, p->rows, &d->w, row0, row1, d->accumulate);
+    zb_matmul(p, d->y, d->ld_y, d->x, p->rows, &d->w, row0, row1, d->accumulate, worker);
     for (size_t m = 0; d->bias != NULL && m < p->rows; m++)
         p->k->add(d->y + m * d->ld_y + row0, d->bias + row0, row1 - row0);
 }
@@ -52,7 +113,7 @@ static void product_task(void *ctx, size_t task, int worker)
     const product_job *j = &r->jobs[i];
     const size_t row0 = (task - r->first_task[i]) * r->tile[i], row1 = least(row0 + r->tile[i], job_rows(j));
     for (size_t k = 0; k < j->n_parts; k++)
-        product_tile(r->p, &j->parts[k], row0, row1);
+        product_tile(r->p, &j->parts[k], row0, row1, worker);
     if (j->after != NULL)
         j->after(r->p, j->arg, row0, row1, worker);
 }
@@ -62,7 +123,7 @@ static size_t tile_rows(const pass *p, const product_job *j, size_t rows)
     const zb_mat *w = &j->parts[0].w;
     size_t tile = TILE_ROWS;
     if (p->rows <= ZB_FEW_ROWS && w->rows > 0) {
-        tile = TILE_BYTES / (w->cols * zb_dtype_size(w->dtype) + 1);
+        tile = TILE_BYTES / (zb_row_bytes(w->dtype, w->cols) + 1);
         tile = p->rows > 1 && tile < FEW_TILE_ROWS ? FEW_TILE_ROWS : tile;
         tile = least(tile, ceil_div(rows, 4 * (size_t)p->n_threads)); /* enough of them to share */
         tile = tile < TILE_ROWS ? TILE_ROWS : tile;
@@ -84,7 +145,7 @@ void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs
         tasks += ceil_div(rows, r.tile[i]);
         for (size_t k = 0; k < jobs[i].n_parts; k++) {
             const zb_mat *w = &jobs[i].parts[k].w;
-            bytes += (double)w->rows * (double)w->cols * (double)zb_dtype_size(w->dtype);
+            bytes += (double)w->rows * (double)zb_row_bytes(w->dtype, w->cols);
             flops += 2 * (double)w->rows * (double)w->cols * (double)p->rows;
         }
     }
@@ -97,14 +158,18 @@ void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs
 
 operand zb_operand(const pass *p, const float *x, size_t ld, int which)
 {
-    uint16_t *b = p->ws->rounded[which];
-    return (operand){x, ld, b, p->ws->rounded_width};
+    return (operand){x, ld, p->ws->rounded[which], p->ws->rounded_width, p->ws->bytes8[which]};
 }
 
 operand zb_operand_from(operand o, size_t col)
 {
     o.x += col;
     o.b = o.b == NULL ? NULL : o.b + col;
+    if (o.q.q != NULL) {
+        o.q.q += col;
+        o.q.scale += col / ZB_Q8_RUN;
+        o.q.sum += col / 16;
+    }
     return o;
 }
 
@@ -112,12 +177,16 @@ void zb_round_row(const pass *p, operand o, size_t row, size_t col, size_t n)
 {
     if (o.b != NULL)
         p->k->to_bf16(o.b + row * o.ld_b + col, o.x + row * o.ld + col, n);
+    const size_t n8 = n / 32 * 32; /* no matrix in blocks has other lengths */
+    if (o.q.q != NULL && n8 > 0)
+        p->k->to_q8(o.q.q + row * o.q.ld + col, o.q.scale + (row * o.q.ld + col) / ZB_Q8_RUN,
+                    o.q.sum + (row * o.q.ld + col) / 16, o.x + row * o.ld + col, n8);
 }
 
 zb_mat zb_mat_rows(const zb_mat *m, size_t first, size_t n)
 {
     zb_mat part = *m;
-    part.data = (const char *)m->data + first * m->ld * zb_dtype_size(m->dtype);
+    part.data = zb_mat_row(m, first);
     part.rows = m->rows == 0 ? 0 : n;
     return part;
 }

@@ -68,7 +68,7 @@ static void after_qkv(const pass *p, const void *arg, size_t row0, size_t row1, 
 static zb_mat last_columns(const zb_mat *m, size_t first)
 {
     zb_mat part = *m;
-    part.data = (const char *)m->data + first * zb_dtype_size(m->dtype);
+    part.data = (const char *)m->data + zb_row_bytes(m->dtype, first);
     part.cols = m->cols - first;
     return part;
 }
@@ -94,15 +94,15 @@ static void qkv(const pass *p, const block_run *r)
 {
     const zb_config *c = p->c;
     zb_workspace *ws = p->ws;
-    const size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim, rank = c->adapter_rank,
-                 ld = zb_row_length(3 * rank);
-    const operand low[3] = {r->adapter, zb_operand_from(r->adapter, rank), zb_operand_from(r->adapter, 2 * rank)};
+    const size_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim, step = zb_adapter_step(c),
+                 ld = zb_row_length(3 * step);
+    const operand low[3] = {r->adapter, zb_operand_from(r->adapter, step), zb_operand_from(r->adapter, 2 * step)};
     if (c->attn_adapter) {
         const block_run at[3] = {{.adapter = low[0]}, {.adapter = low[1]}, {.adapter = low[2]}};
         const zb_mat *down[3] = {&r->u->q_adapter[0], &r->u->k_adapter[0], &r->u->v_adapter[0]};
         product_job jobs[3];
         for (size_t i = 0; i < 3; i++)
-            jobs[i] = (product_job){.parts = {{*down[i], r->wide, ws->adapter + i * rank, ld, NULL, 0}},
+            jobs[i] = (product_job){.parts = {{*down[i], r->wide, ws->adapter + i * step, ld, NULL, 0}},
                                     .n_parts = 1,
                                     .after = after_adapter,
                                     .arg = &at[i]};
@@ -151,7 +151,7 @@ static void feed_forward(const pass *p, const block_run *r)
     const zb_config *c = p->c;
     zb_workspace *ws = p->ws;
     const zb_block_weights *b = r->b;
-    const size_t h = c->hidden_size, F = c->ffn_size, ld = zb_row_length(3 * c->adapter_rank),
+    const size_t h = c->hidden_size, F = c->ffn_size, ld = zb_row_length(3 * zb_adapter_step(c)),
                  ld_g = zb_row_length(2 * F);
     const operand normed = zb_operand(p, ws->normed, h, 0), act = zb_operand(p, ws->gate_up, ld_g, 1);
     const int joined = b->gate_up.rows > 0;
@@ -196,9 +196,9 @@ void zb_shared_block(const pass *p, const zb_layer *row)
                          .b = &p->m->weights.blocks[block],
                          .u = &p->m->weights.uses[row->use],
                          .wide = zb_operand(p, ws->wide, zb_row_length(2 * h), 0),
-                         .adapter = zb_operand(p, ws->adapter, zb_row_length(3 * c->adapter_rank), 2),
+                         .adapter = zb_operand(p, ws->adapter, zb_row_length(3 * zb_adapter_step(c)), 2),
                          .first = row->use == row->shared,
-                         .reuse = p->m->plan.n_uses > c->n_blocks,
+                         .reuse = p->m->plan.n_uses > c->n_blocks && p->m->weights.blocks[block].halves,
                          .half = ws->half + block * ws->rows * zb_row_length(q + 2 * kv),
                          .factor = ws->factor + block * ws->rows,
                          .ratio = ws->ratio};

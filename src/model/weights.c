@@ -37,9 +37,10 @@ static zamba_status check_shape(const zb_tensor *t, const zb_spec *s, zamba_erro
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: tensor %s has shape %s, config.json wants %s", t->file, t->name,
                        zb_shape_text(found, sizeof found, t->shape, t->n_dims),
                        zb_shape_text(wanted, sizeof wanted, s->shape, s->n_dims));
-    if (!t->known)
-        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: tensor %s is %s, wanted F32, F16 or BF16", t->file, t->name,
-                       t->dtype_name);
+    if (!t->known || (t->dtype >= ZB_N_FLOATS && !s->quantizable))
+        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: tensor %s is %s, wanted F32, F16 or BF16%s", t->file, t->name,
+                       t->known ? zb_dtype_name(t->dtype) : t->dtype_name,
+                       s->quantizable ? ", or a block type of GGUF" : "");
     return ZAMBA_OK;
 }
 
@@ -233,7 +234,8 @@ static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_sp
     m->cols = s->shape[s->n_dims - 1];
     m->rows = zb_spec_elements(s) / m->cols;
     m->ld = m->cols;
-    if ((uintptr_t)t->data % zb_dtype_size(t->dtype) == 0)
+    b->w->in_blocks |= t->dtype >= ZB_N_FLOATS;
+    if (t->dtype >= ZB_N_FLOATS || (uintptr_t)t->data % zb_dtype_size(t->dtype) == 0)
         return ZAMBA_OK;
     /* a file whose header leaves its data at an odd address: rare, so a copy is good enough */
     void *p = zb_alloc_aligned(t->bytes);
@@ -395,8 +397,15 @@ static zb_mat first_columns(const zb_mat *m, size_t n)
     return part;
 }
 
+/* Blocks of a type, and the runs of activations in 8 bits, may not let the columns be parted. */
+static int divisible(const zb_mat *m, size_t n)
+{
+    return m->order == NULL && n % zb_dtype_block(m->dtype) == 0 && (m->dtype < ZB_N_FLOATS || n % ZB_Q8_RUN == 0);
+}
+
 static void split_halves(zb_block_weights *b, size_t hidden)
 {
+    b->halves = divisible(&b->q, hidden) && divisible(&b->k, hidden) && divisible(&b->v, hidden);
     b->x_half[0] = first_columns(&b->q, hidden);
     b->x_half[1] = first_columns(&b->k, hidden);
     b->x_half[2] = first_columns(&b->v, hidden);
@@ -409,19 +418,21 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
     zamba_status st = ZAMBA_OK;
     for (size_t i = 0; i < 3 * n_blocks; i++) {
         const zb_mat *m = &w->blocks[i / 3].x_half[i % 3];
-        bytes += (uint64_t)m->rows * m->cols * zb_dtype_size(m->dtype);
+        bytes += w->blocks[i / 3].halves ? (uint64_t)m->rows * zb_row_bytes(m->dtype, m->cols) : 0;
     }
     if (bytes == 0 || bytes > most)
         return ZAMBA_OK;
     for (size_t i = 0; i < 3 * n_blocks && st == ZAMBA_OK; i++) {
         zb_mat *m = &w->blocks[i / 3].x_half[i % 3];
-        const size_t e = zb_dtype_size(m->dtype), row = m->cols * e;
+        if (!w->blocks[i / 3].halves)
+            continue;
+        const size_t row = zb_row_bytes(m->dtype, m->cols);
         unsigned char *p = zb_alloc_aligned(m->rows * row);
         st = keep(w, p, m->rows * row, err);
         for (size_t r = 0; r < m->rows && st == ZAMBA_OK; r++)
-            memcpy(p + r * row, (const unsigned char *)m->data + r * m->ld * e, row);
+            memcpy(p + r * row, zb_mat_row(m, r), row);
         if (st == ZAMBA_OK)
-            *m = (zb_mat){p, m->rows, m->cols, m->dtype, m->cols};
+            m->data = p, m->ld = m->cols;
     }
     return st;
 }

@@ -23,8 +23,10 @@ typedef struct zb_block_weights {
     const float *attn_norm, *ffn_norm;          /* [2 hidden], [hidden]                                */
     zb_mat q, k, v, o, gate_up, gate, up, down; /* gate_up, or gate and up                    */
     const float *gate_up_bias, *down_bias;      /* or NULL                                    */
-    zb_mat
-        x_half[3]; /* of q, k, v: the columns that multiply x, the others being the embedding's (see shared_block.c) */
+    /* of q, k, v: the columns that multiply x, the others being the embedding's (see shared_block.c); halves: the
+     * matrices can be cut there */
+    zb_mat x_half[3];
+    int halves;
 } zb_block_weights;
 
 typedef struct zb_use_weights {
@@ -43,6 +45,7 @@ typedef struct zb_weights {
     void **copies;            /* owned f32 (or realigned) copies                              */
     size_t n_copies, copy_capacity;
     uint64_t copy_bytes, fingerprint;
+    int in_blocks, ordered; /* some matrix is in blocks; has its columns in an order of its own */
 } zb_weights;
 
 /* Copy the x halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if

@@ -17,9 +17,28 @@ static float *take_rows(layout *l, size_t rows, size_t cols)
     return p;
 }
 
+/* Room for rows of n numbers in 8 bits: bytes, scales, sums. */
+static zb_bytes8 take_bytes8(layout *l, size_t rows, size_t n)
+{
+    const size_t ld = ((n + ZB_Q8_RUN - 1) / ZB_Q8_RUN | 1) * ZB_Q8_RUN; /* an odd number of cache lines, too */
+    zb_bytes8 b = {.ld = ld};
+    b.q = (int8_t *)take_rows(l, rows, ld / 4);
+    b.scale = take_rows(l, rows, ld / ZB_Q8_RUN);
+    b.sum = (int16_t *)take_rows(l, rows, ld / 32);
+    return b;
+}
+
 static size_t greatest(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+static size_t widest_operand(const zb_plan *p)
+{
+    const zb_config *c = &p->config;
+    const size_t shared =
+        greatest(greatest(2 * c->hidden_size, 3 * zb_adapter_step(c)), greatest(c->n_heads * c->head_dim, c->ffn_size));
+    return greatest(greatest(c->hidden_size, c->mamba_inner), p->n_uses > 0 ? shared : 0);
 }
 
 /* Lay everything out at `base`, or only count when base is NULL; returns the floats needed. */
@@ -40,11 +59,12 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->half = take_rows(&l, rows * reused, zb_row_length(q + 2 * kv));
     ws->factor = take_rows(&l, rows, hybrid * c->n_blocks);
     ws->ratio = take_rows(&l, rows, hybrid);
-    const size_t widest = greatest(greatest(h, c->mamba_inner), hybrid * greatest(2 * h, greatest(q, c->ffn_size)));
+    const size_t widest = widest_operand(p);
     ws->rounded_width = m->bf16 ? 2 * zb_row_length(widest / 2 + 1) : 0;
     for (size_t i = 0; i < 3; i++) {
         float *part = take_rows(&l, rows, ws->rounded_width / 2);
         ws->rounded[i] = m->bf16 ? (uint16_t *)part : NULL;
+        ws->bytes8[i] = m->bytes8 ? take_bytes8(&l, rows, widest) : (zb_bytes8){0};
     }
     layout other = l; /* the shared block's, in the place of the mixer's */
     ws->proj = take_rows(&l, rows, zb_row_length(p->in_rows));
@@ -52,7 +72,7 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->y = take_rows(&l, rows, zb_row_length(c->mamba_inner));
     ws->dt = take_rows(&l, rows, zamba1 ? c->mamba_inner : c->mamba_heads);
     ws->dbc = take_rows(&l, rows, zamba1 * c->mamba_heads * (c->mamba_dt_rank + 2 * c->mamba_state));
-    ws->adapter = take_rows(&other, rows, hybrid * zb_row_length(3 * c->adapter_rank));
+    ws->adapter = take_rows(&other, rows, hybrid * zb_row_length(3 * zb_adapter_step(c)));
     ws->attn = take_rows(&other, rows, hybrid * zb_row_length(q));
     layout ffn = other; /* wide, q, k and v have been used when the feed-forward begins */
     ws->wide = take_rows(&other, rows, hybrid * zb_row_length(2 * h));
@@ -63,14 +83,30 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     return greatest(l.at, greatest(other.at, ffn.at));
 }
 
-static size_t worker_floats(const zb_plan *p, size_t rows)
+/* Floats of scratch of a worker; *ordered_at: behind what the callers of products use. */
+static size_t worker_floats(const zamba_model *m, size_t rows, size_t *ordered_at)
 {
+    const zb_plan *p = &m->plan;
     const zb_config *c = &p->config;
     const zb_ssm_dims d = {c->mamba_heads, c->mamba_groups, c->mamba_head_dim, c->mamba_state};
     const size_t ssd = c->family == ZB_ZAMBA1 ? 0 : zb_ssd_scratch(d), head = rows * ZB_HEAD_TILE;
     /* of the heads of few rows, or of a block of many rows: a second result, and greatest and total of both */
     const size_t attn = p->n_uses == 0 ? 0 : greatest(ZB_ATTN_FEW * c->n_heads, ZB_ATTN_MANY) * (c->head_dim + 4);
-    return (greatest(greatest(ssd, head), attn) + 15) / 16 * 16;
+    *ordered_at = (greatest(greatest(ssd, head), attn) + 15) / 16 * 16;
+    layout l = {NULL, *ordered_at};
+    if (m->weights.ordered) {
+        take_bytes8(&l, ZB_ORDERED_ROWS, widest_operand(p));
+        take_rows(&l, 1, widest_operand(p));
+    }
+    return l.at;
+}
+
+zb_bytes8 zb_workspace_ordered(zb_workspace *ws, size_t n, int worker, float **row)
+{
+    layout l = {ws->worker + (size_t)worker * ws->worker_floats, ws->ordered_at};
+    const zb_bytes8 b = take_bytes8(&l, ZB_ORDERED_ROWS, n);
+    *row = take_rows(&l, 1, n);
+    return b;
 }
 
 static void workspace_free(zb_workspace *ws)
@@ -85,13 +121,14 @@ static void workspace_free(zb_workspace *ws)
 size_t zb_workspace_bytes(const zamba_model *m, size_t rows)
 {
     zb_workspace ws;
-    return (lay_out(&ws, m, rows, NULL) + (size_t)zb_pool_threads(m->pool) * worker_floats(&m->plan, rows)) *
+    size_t ordered_at;
+    return (lay_out(&ws, m, rows, NULL) + (size_t)zb_pool_threads(m->pool) * worker_floats(m, rows, &ordered_at)) *
            sizeof(float);
 }
 
 static zamba_status fit_rows(zb_workspace *ws, const zamba_model *m, size_t rows, zamba_error *err)
 {
-    const size_t floats = lay_out(ws, m, rows, NULL), per_worker = worker_floats(&m->plan, rows),
+    const size_t floats = lay_out(ws, m, rows, NULL), per_worker = worker_floats(m, rows, &ws->ordered_at),
                  workers = (size_t)zb_pool_threads(m->pool);
     zb_free_aligned(ws->block);
     zb_free_aligned(ws->worker);

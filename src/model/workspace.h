@@ -13,6 +13,14 @@ typedef struct zb_span {
     size_t done;         /* tokens of the item before these            */
 } zb_span;
 
+/* Rows in 8 bits, as zb_q8_rows, to be written. */
+typedef struct zb_bytes8 {
+    int8_t *q;
+    float *scale;
+    int16_t *sum;
+    size_t ld;
+} zb_bytes8;
+
 /* Row length, in floats, of a buffer with rows of n floats: an odd number of cache lines, because rows a power of two
  * apart would fight for the same few sets of the caches. The rows of x, x0, t, normed and cos are n apart. */
 static inline size_t zb_row_length(size_t n)
@@ -38,13 +46,14 @@ struct zb_workspace {
     float *cos, *sin;      /* head_dim / 2                                */
     float *half;           /* [blocks, rows, q + 2 kv]: see shared_block.c */
     float *factor, *ratio; /* [blocks, rows], [rows]                      */
-    uint16_t *rounded[3];  /* [rows, rounded_width]: operands as bf16; NULL where products compute in f32 */
+    uint16_t *rounded[3];  /* [rows, rounded_width]: operands as bf16; NULL where no product computes in it */
     size_t rounded_width;
-    float *block; /* the one arena behind all of these; what a mixer and what a shared block uses overlap */
+    zb_bytes8 bytes8[3]; /* the same in 8 bits; q NULL where no product computes in them */
+    float *block;        /* the one arena behind all of these; what a mixer and what a shared block uses overlap */
     zb_profile profile;
     /* per worker */
-    float *worker; /* scratch of worker w at w * worker_floats    */
-    size_t worker_floats;
+    float *worker;                    /* scratch of worker w at w * worker_floats    */
+    size_t worker_floats, ordered_at; /* where in it a product finds room for rows in another order */
     float *
         parts; /* results of attention over pieces of the context, if there are more threads than heads: see attend.c */
     size_t part_capacity;
@@ -58,6 +67,15 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
 void zb_workspace_give(zamba_model *m, zb_workspace *ws);
 void zb_workspace_free_all(zamba_model *m);
 
+/* A worker's room for ZB_ORDERED_ROWS rows of n numbers in a matrix's own order of columns, and for one row of f32. */
+zb_bytes8 zb_workspace_ordered(zb_workspace *ws, size_t n, int worker, float **row);
+
+/* Where the next adapter's outputs begin in a row of ws->adapter. */
+static inline size_t zb_adapter_step(const zb_config *c)
+{
+    return (c->adapter_rank + ZB_Q8_RUN - 1) / ZB_Q8_RUN * ZB_Q8_RUN;
+}
+
 /* Bytes of a workspace of that many rows. */
 size_t zb_workspace_bytes(const zamba_model *m, size_t rows);
 
@@ -67,6 +85,9 @@ size_t zb_workspace_bytes(const zamba_model *m, size_t rows);
 #define ZB_ATTN_MANY   64
 /* Few rows make so many tasks a thread, if heads times sequences are enough; below that the context is split. */
 #define ZB_SPLIT_BELOW 4
+
+/* Rows of activations that are brought into a matrix's own order of columns at a time. */
+#define ZB_ORDERED_ROWS 16
 
 /* Rows of logits that a worker makes at a time before they are handed to their items. */
 #define ZB_HEAD_TILE 64

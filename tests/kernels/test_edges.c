@@ -136,7 +136,7 @@ static void test_nan(void **state)
     for (size_t s = 0; s < n_sets; s++) {
         const zb_kernels *k = sets[s];
         float *x = random_block(M * N, 1, -1, 1), *w = random_block(N * N, 2, -1, 1), y[M * N];
-        const zb_mat mat = {w, N, N, ZB_F32, N};
+        const zb_mat mat = {w, N, N, ZB_F32, N, NULL};
         x[4 * N + 66] = NAN;
         k->matmul(y, N, x, N, M, &mat, 0, N, 0);
         assert_int_equal(count_nan(y, M * N), N);
