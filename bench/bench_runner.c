@@ -118,10 +118,10 @@ static int index_of(const char *name, const char *const *names, int n)
 static json_t *do_open(runner *r, const json_t *request)
 {
     static const char *const kv_names[] = {"auto", "f32", "f16", "bf16", "q8_0"};
-    static const char *const compute_names[] = {"auto", "f32", "bf16"};
+    static const char *const compute_names[] = {"auto", "f32", "bf16", "int8"};
     zamba_model_options o = zamba_model_defaults();
     const int kv = index_of(word(request, "kv", "auto"), kv_names, 5);
-    const int compute = index_of(word(request, "compute", "auto"), compute_names, 3);
+    const int compute = index_of(word(request, "compute", "auto"), compute_names, 4);
     json_decref(do_close(r, NULL));
     if (kv < 0 || compute < 0)
         return wrong(r, "no such kv or compute");
@@ -316,12 +316,13 @@ static json_t *do_profile(runner *r, const json_t *request)
 static json_t *do_probe(runner *r, const json_t *request)
 {
     const int32_t threads = (int32_t)number(request, "threads", 1), repeats = (int32_t)number(request, "repeats", 5);
-    double read = 0, f32 = 0, bf16 = 0;
+    double read = 0, f32 = 0, bf16 = 0, int8 = 0;
     if (zamba_probe_read(number(request, "megabytes", 256) << 20, threads, repeats, &read, &r->err) != ZAMBA_OK ||
         zamba_probe_products(ZAMBA_COMPUTE_F32, threads, repeats, &f32, &r->err) != ZAMBA_OK ||
-        zamba_probe_products(ZAMBA_COMPUTE_BF16, threads, repeats, &bf16, &r->err) != ZAMBA_OK)
+        zamba_probe_products(ZAMBA_COMPUTE_BF16, threads, repeats, &bf16, &r->err) != ZAMBA_OK ||
+        zamba_probe_products(ZAMBA_COMPUTE_INT8, threads, repeats, &int8, &r->err) != ZAMBA_OK)
         return NULL;
-    return json_pack("{s:f, s:f, s:f}", "read", read, "f32", f32, "bf16", bf16);
+    return json_pack("{s:f, s:f, s:f, s:f}", "read", read, "f32", f32, "bf16", bf16, "int8", int8);
 }
 
 static json_t *do_memory(runner *r, const json_t *request)

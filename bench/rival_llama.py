@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """rival_llama.py — llama.cpp as a rival: drives llama_decode through llama-cpp-python's low-level interface, without
-sampling, on ids that are given. Started by rivals.py; requests and answers: rival_lines.py."""
+sampling, on ids that are given. Started by rivals.py; requests and answers: rival_lines.py.
+
+    rival_llama.py quantize IN OUT TYPE     makes a quantized stand-in: q8_0, q4_k_m, q4_0
+"""
 import ctypes
+import sys
 
 import llama_cpp as L
 
@@ -108,5 +112,16 @@ class Llama:
         return clock.answer
 
 
+def quantize(source, target, kind):
+    L.llama_backend_init()
+    options = L.llama_model_quantize_default_params()
+    options.ftype = getattr(L, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
+    if L.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(options)):
+        sys.exit(f"{source}: llama.cpp cannot make {kind} of it")
+
+
 if __name__ == "__main__":
-    serve(Llama())
+    if sys.argv[1:2] == ["quantize"]:
+        quantize(*sys.argv[2:5])
+    else:
+        serve(Llama())

@@ -22,6 +22,7 @@ Parts (with sizes, threads, and about how long they take on two cores):
     depth         depth 2,048 and 16,384 against llama.cpp, 1.2b                          30
     memory        resident at a context of 4,096                                          15
     kv            8-bit keys and values at depth 16,384, 2.7b                             15
+    quant         quantized: decode, prompts, 8 sequences, against the machine, llama.cpp 30
     eight         Zamba2-7B against Llama-3-8B: first token after 2,048, decode           20
     eight-deep    the same at depth 16,384, with memory                                   60
 """
@@ -96,7 +97,7 @@ class Bench:
             more["disturbed"] = meter.disturbed
         self.keep(row=row, model=model, threads=threads, value=value, ours=ours, beside=beside, rival_version=rival, **more)
         kind = rivals_table.ROWS[rivals_table.ORDER[row]][3]
-        judged = {True: "met", False: "NOT met", None: ""}[rivals_table.met(row, value)]
+        judged = {True: "met", False: "NOT met", None: ""}[rivals_table.met(row, value, model, threads)]
         note(f"  {row} {model} {threads} thread(s): {ours} | {beside} | {rivals_table.written(value, kind)} {judged}")
 
     # ---- programs
@@ -340,6 +341,61 @@ class Bench:
         if model in LIMITS:
             self.row("memory-limit", model, t, peak / LIMITS[model], f"{peak / 1e9:.2f} GB", f"{LIMITS[model] / 1e9:.1f} GB")
 
+    def part_quant(self, model):
+        """A type of `--types` after the other: decode, prompts of two lengths, 8 sequences."""
+        for kind in self.a.types:
+            self.quant(model, kind)
+
+    def quant(self, model, kind):
+        s, name = self.sizes, f"{model}-{kind}"
+        with ExitStack() as stack:
+            z = stack.enter_context(self.zamba())
+            path = self.setup.quantized(model, kind)
+            l, version = None, None
+            try:
+                l = stack.enter_context(self.llama())
+                version = l.ask("hello")["version"]
+                self.open(l, self.setup.quantized_standin(f"nemo-{model}", kind), 1, 2 * s.prompts[1])
+                self.warm(l, 1)
+            except Failed as problem:
+                note(f"  without llama.cpp: {problem}")
+                l = None
+            for t in self.a.threads:
+                self.open(z, path, t, 2 * s.prompts[1])
+                self.warm(z, t)
+                meter, ours = self.meter(t), lambda: z.ask("decode", n=2 * s.decode)
+                if l:
+                    l.ask("threads", threads=t)
+                    mine, theirs, ratio = meter.turns(ours, lambda: l.ask("decode", n=s.decode))
+                else:
+                    mine = meter.alone(ours)
+                near = statistics.median(x["bytes"] / x["seconds"] / x["read"] for x in mine)
+                rate, moved = 1 / median_of(mine), mine[0]["bytes"]
+                self.row("quant-read", name, t, near, f"{rate:.2f} tokens/s, {moved * rate / 1e9:.1f} GB/s",
+                         f"{median_of(mine, 'read') / 1e9:.1f} GB/s", meter, samples=mine)
+                if l:
+                    self.row("quant-llama", name, t, ratio, f"{rate:.2f} tokens/s", f"{1 / median_of(theirs):.2f} tokens/s",
+                             meter, version, samples=[mine, theirs])
+                for row, n in zip(("quant-128", "quant-512"), s.prompts):
+                    meter = self.meter(t)
+                    z.ask("prompt", n=n)
+                    if not l:
+                        mine = meter.alone(lambda: z.ask("prompt", n=n))
+                        continue
+                    mine, theirs, ratio = meter.turns(lambda: z.ask("prompt", n=n), lambda: l.ask("prompt", n=n))
+                    self.row(row, name, t, ratio, f"{n / median_of(mine):.1f} tokens/s",
+                             f"{n / median_of(theirs):.1f} tokens/s", meter, version, samples=[mine, theirs])
+                p = meter.sample(lambda: z.ask("profile", prompt=s.prompts[1]))
+                whole = sum(o["flops"] for o in p["operations"]) / median_of(mine)
+                self.row("quant-whole", name, t, whole / meter.best("int8"), f"{whole / 1e9:.0f} G/s",
+                         f"{meter.best('int8') / 1e9:.0f} G/s", meter, operations=p["operations"])
+                z.ask("fill", depth=0)
+                meter = self.meter(t)
+                mine, single, ratio = meter.turns(lambda: z.ask("decode", n=s.decode, batch=8),
+                                                  lambda: z.ask("decode", n=s.decode))
+                self.row("quant-batch", name, t, 8 * ratio, f"{8 / median_of(mine):.2f} tokens/s",
+                         f"{1 / median_of(single):.2f} tokens/s", meter, samples=[mine, single])
+
     def eight(self, measure):
         """Both do not fit into memory together, so they are measured one after the other."""
         tiny, out = self.a.models == ["tiny"], []
@@ -394,8 +450,8 @@ class Bench:
 # name, which of the sizes it is measured with
 PARTS = {
     "transformers": ("1.2b",), "decode": ("1.2b", "2.7b", "7b"), "prefill": ("1.2b", "2.7b"), "batch": ("1.2b",),
-    "busy": ("1.2b",), "depth": ("1.2b",), "memory": ("1.2b", "2.7b", "7b"), "kv": ("2.7b",), "eight": ("7b",),
-    "eight-deep": ("7b",),
+    "busy": ("1.2b",), "depth": ("1.2b",), "memory": ("1.2b", "2.7b", "7b"), "kv": ("2.7b",), "quant": ("1.2b",),
+    "eight": ("7b",), "eight-deep": ("7b",),
 }
 
 
@@ -413,6 +469,7 @@ def main():
     parser.add_argument("--only", type=many, default=list(PARTS), help="parts, with commas between")
     parser.add_argument("--models", type=many, default=["1.2b", "2.7b", "7b"], help="1.2b,2.7b,7b; or tiny, to try")
     parser.add_argument("--threads", type=lambda text: [int(x) for x in many(text)], default=[1, 2])
+    parser.add_argument("--types", type=many, default=["q8_0", "q4_k_m", "q4_0"], help="quantized types (part quant)")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each rival")
     parser.add_argument("--wait", type=float, default=60, help="seconds to wait for an idle machine before a sample")
     parser.add_argument("--again", action="store_true", help="measure also what this program was measured with")

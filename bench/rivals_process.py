@@ -123,7 +123,7 @@ class Meter:
 
     def probe(self):
         found = self.prober.ask("probe", threads=self.threads, repeats=5)
-        self.probes.append({k: found[k] for k in ("read", "f32", "bf16")})
+        self.probes.append({k: found[k] for k in ("read", "f32", "bf16", "int8")})
         return self.probes[-1]
 
     def best(self, what):

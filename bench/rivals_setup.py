@@ -88,6 +88,26 @@ class Setup:
             part.rename(path)
         return str(path)
 
+    def quantized(self, size, kind):
+        """A checkpoint in a quantized type, made by this tree's own program."""
+        path, source = self.folder / "models" / f"syn-{size}-{kind}.gguf", self.checkpoint(size)
+        if not path.exists():
+            note(f"quantizing syn-{size} to {kind}")
+            self.run("building zamba", ["sh", ROOT / "scripts/build.sh", "release", "--jobs", os.cpu_count() or 2, "zamba"],
+                     cwd=ROOT)
+            self.run(path.name, [ROOT / "build/release/zamba", "quantize", source, path, kind])
+        return str(path)
+
+    def quantized_standin(self, name, kind):
+        """A stand-in in a quantized type, made by llama.cpp."""
+        path, source = self.folder / "models" / f"{name}-{kind}.gguf", self.standin(name)
+        if not path.exists():
+            note(f"quantizing {name} to {kind}")
+            part = path.with_suffix(".part")
+            self.run(path.name, [self.python("llama"), ROOT / "bench/rival_llama.py", "quantize", source, part, kind])
+            part.rename(path)
+        return str(path)
+
     def standin(self, name):
         path = self.folder / "models" / f"{name}.gguf"
         if not path.exists():

@@ -3,7 +3,17 @@ import re
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
-# key, what it is, bar, how the value is written, whether more or less is better (None: reported without a bar)
+
+
+def quant_read(model, _):
+    return {"q8_0": 0.85, "q4_k_m": 0.70}.get(model.split("-")[-1], 0.75)
+
+
+def quant_llama(_, threads):
+    return 1.5 if threads == 1 else 1.15  # two threads and more: the memory is the limit of both
+
+
+# key, what it is, bar (or what tells it of model and threads), how the value is written, whether more or less is better (None: reported without a bar)
 ROWS = [
     ("decode-read", "decode, {model} bf16: bytes a token must read, against the best read", 0.90, "share", "more"),
     ("decode-llama", "decode, {model} bf16, against llama.cpp", 1.1, "times", "more"),
@@ -20,6 +30,12 @@ ROWS = [
     ("kv8", "a token at depth 16,384 against one at 0, {model}, 8-bit KV: time against bytes", 1.10, "times", "less"),
     ("memory", "resident at a context of 4,096, {model}: against weights + state + KV + 200 MB", 1, "times", "less"),
     ("memory-limit", "resident at a context of 4,096, {model}: against its limit", 1, "times", "less"),
+    ("quant-read", "decode, {model}: bytes a token must read, against the best read", quant_read, "share", "more"),
+    ("quant-llama", "decode, {model}, against llama.cpp", quant_llama, "times", "more"),
+    ("quant-128", "prompt of 128, {model}, against llama.cpp", 2.3, "times", "more"),
+    ("quant-512", "prompt of 512, {model}, against llama.cpp", 2.3, "times", "more"),
+    ("quant-whole", "prompt of 512, {model}: the whole pass against the int8 peak", 0.60, "share", "more"),
+    ("quant-batch", "8 sequences decoded together against one, {model}", 4, "times", "more"),
     ("eight-ttft", "first token after 2,048: Zamba2-7B against Llama-3-8B in llama.cpp", None, "times", None),
     ("eight-decode", "decode: Zamba2-7B against Llama-3-8B in llama.cpp", None, "times", None),
     ("eight-deep", "decode at depth 16,384: Zamba2-7B against Llama-3-8B in llama.cpp", None, "times", None),
@@ -32,9 +48,14 @@ def written(value, kind):
     return f"{100 * value:.0f} %" if kind == "share" else f"{value:.2f} x"
 
 
-def met(key, value):
+def bar_of(key, model, threads):
+    bar = ROWS[ORDER[key]][2]
+    return bar(model, threads) if callable(bar) else bar
+
+
+def met(key, value, model="", threads=1):
     """True, False, or None where there is no bar."""
-    _, _, bar, _, better = ROWS[ORDER[key]]
+    bar, better = bar_of(key, model, threads), ROWS[ORDER[key]][4]
     if bar is None:
         return None
     return value >= bar if better == "more" else value <= bar
@@ -46,6 +67,11 @@ def newest(results):
         if "row" in r and r["row"] in ORDER:
             rows[r["row"], r.get("model", ""), r["threads"]] = r
     return sorted(rows.values(), key=lambda r: (ORDER[r["row"]], size_of(r.get("model", "")), r["threads"]))
+
+
+def shown(model):
+    """1.2b-q4_k_m as 1.2B Q4_K_M."""
+    return model.replace("-", " ").upper()
 
 
 def size_of(model):
@@ -65,24 +91,26 @@ def table(results):
     for threads in sorted({r["threads"] for r in rows}):
         best = [r["probes"] for r in rows if r["threads"] == threads and r.get("probes")]
         if best:
-            top = {k: max(p[k] for p in best) / 1e9 for k in ("read", "f32", "bf16")}
+            top = {k: max(p.get(k, 0) for p in best) / 1e9 for k in ("read", "f32", "bf16", "int8")}
             lines.append(f"- {threads} thread{'s' if threads > 1 else ''}: reads {top['read']:.1f} GB/s, products in f32 "
-                         f"{top['f32']:.0f}, in bf16 {top['bf16']:.0f} GFLOP/s (best of all probes between the tests)")
+                         f"{top['f32']:.0f}, in bf16 {top['bf16']:.0f}, in 8 bits {top['int8']:.0f} billion operations/s (best of "
+                         "all probes between the tests)")
     rivals = sorted({r["rival_version"] for r in rows if r.get("rival_version")})
     if rivals:
         lines.append(f"- rivals: {'; '.join(rivals)}")
     lines += ["", "| work | threads | zamba | beside it | ratio | bar | | measured |",
               "| --- | --: | --: | --: | --: | --: | --- | --- |"]
     for r in rows:
-        _, text, bar, kind, better = ROWS[ORDER[r["row"]]]
-        judged = met(r["row"], r["value"])
+        _, text, _, kind, better = ROWS[ORDER[r["row"]]]
+        model, threads = r.get("model", ""), r["threads"]
+        bar, judged = bar_of(r["row"], model, threads), met(r["row"], r["value"], model, threads)
         sign = "" if bar is None else ("≥ " if better == "more" else "≤ ") + (
             f"{100 * bar:.0f} %" if kind == "share" else f"{bar:g} x")
         lines.append("| " + " | ".join([
-            text.format(model=r.get("model", "").replace("b", "B")), str(r["threads"]), r["ours"], r.get("beside", ""),
+            text.format(model=shown(model)), str(threads), r["ours"], r.get("beside", ""),
             written(r["value"], kind), sign, {True: "met", False: "not met", None: ""}[judged],
             f"{r['time'][:10]}, {r['commit']}" + (", disturbed" if r.get("disturbed") else "")]) + " |")
-    judged = [met(r["row"], r["value"]) for r in rows]
+    judged = [met(r["row"], r["value"], r.get("model", ""), r["threads"]) for r in rows]
     lines += ["", f"{judged.count(True)} bars met, {judged.count(False)} not met."]
     return lines
 

@@ -86,9 +86,14 @@ typedef enum zamba_dt_floor { ZAMBA_DT_FLOOR_AUTO, ZAMBA_DT_FLOOR_NONE, ZAMBA_DT
 /** What the large products compute in. F32: activations stay f32. BF16: activations are rounded to bf16 before they
  *  meet bf16 weights (sums stay f32), as llama.cpp does; two to three times the speed in prefill where the CPU has
  *  instructions for it; before they meet quantized weights they are rounded to 8 bits, with a scale for each 64.
- *  AUTO: BF16 for quantized weights, and for models with more than 256 MiB of bf16 weights where it is faster; else
- *  F32. */
-typedef enum zamba_compute { ZAMBA_COMPUTE_AUTO, ZAMBA_COMPUTE_F32, ZAMBA_COMPUTE_BF16 } zamba_compute;
+ *  INT8: only the latter. AUTO: 8 bits for quantized weights, and BF16 for models with more than 256 MiB of bf16
+ *  weights where it is faster. */
+typedef enum zamba_compute {
+    ZAMBA_COMPUTE_AUTO,
+    ZAMBA_COMPUTE_F32,
+    ZAMBA_COMPUTE_BF16,
+    ZAMBA_COMPUTE_INT8
+} zamba_compute;
 
 /** How keys and values are kept. AUTO: F16, or F32 where the products compute in f32. Q8_0: blocks of 32 bytes and a
  *  scale, 8.5 bits a number. */

@@ -256,7 +256,11 @@ int bench_measure(bench *b, size_t index, const char *path)
     if (code)
         return code;
     run->n_threads = b->info.n_threads;
-    b->compute = b->info.compute && strcmp(b->info.compute, "bf16") == 0 ? ZAMBA_COMPUTE_BF16 : ZAMBA_COMPUTE_F32;
+    static const char *const names[] = {"auto", "f32", "bf16", "int8"}; /* in the order of zamba_compute */
+    b->compute = ZAMBA_COMPUTE_F32;
+    for (int i = ZAMBA_COMPUTE_F32; i <= ZAMBA_COMPUTE_INT8; i++)
+        if (b->info.compute && strcmp(b->info.compute, names[i]) == 0)
+            b->compute = (zamba_compute)i;
     st = probe(b, run, &err);
     for (size_t i = 0; i < b->n_tests && st == ZAMBA_OK; i++) {
         if (b->tests[i].run != index)

@@ -44,10 +44,10 @@ const cli_option cli_options[] = {
      "256", "Most tokens computed together."},
     {"batch-size", 0, CLI_INT, "N", CLI_BENCH, G_MODEL, AT(batch_size), 0, 65536, "256",
      "Most tokens computed together."},
-    {"compute", 0, CLI_CHOICE, "auto|f32|bf16", CLI_FORWARD & ~CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "auto",
+    {"compute", 0, CLI_CHOICE, "auto|f32|bf16|int8", CLI_FORWARD & ~CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "auto",
      "What products compute in. bf16 rounds activations before they meet bf16 weights (sums stay f32); auto: bf16 "
      "where it is faster."},
-    {"compute", 0, CLI_CHOICE, "auto|f32|bf16", CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "f32",
+    {"compute", 0, CLI_CHOICE, "auto|f32|bf16|int8", CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "f32",
      "What products compute in. auto: what the other commands do."},
     {"repack", 0, CLI_CHOICE, "auto|always|never", CLI_FORWARD, G_MODEL, AT(repack), 0, 0, "auto",
      "Copy a part of the shared blocks' weights into an order that reads faster. auto: if it takes up to 64 MiB."},

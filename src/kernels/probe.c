@@ -119,12 +119,16 @@ zamba_status zamba_probe_products(zamba_compute compute, int32_t n_threads, int3
     double best = 0;
     *flops_per_second = 0;
     zamba_status st = check(n_threads, repeats, err);
-    if (st == ZAMBA_OK && compute != ZAMBA_COMPUTE_F32 && compute != ZAMBA_COMPUTE_BF16)
-        st = zb_fail(err, ZAMBA_E_ARG, "probe: compute is %d, wanted f32 or bf16", (int)compute);
+    static const zb_dtype types[] = {[ZAMBA_COMPUTE_AUTO] = ZB_N_DTYPES,
+                                     [ZAMBA_COMPUTE_F32] = ZB_F32,
+                                     [ZAMBA_COMPUTE_BF16] = ZB_BF16,
+                                     [ZAMBA_COMPUTE_INT8] = ZB_Q8_0};
+    if (st == ZAMBA_OK && ((int)compute <= ZAMBA_COMPUTE_AUTO || compute > ZAMBA_COMPUTE_INT8))
+        st = zb_fail(err, ZAMBA_E_ARG, "probe: compute is %d, wanted f32, bf16 or int8", (int)compute);
     if (st != ZAMBA_OK)
         return st;
     const size_t n_parts = (size_t)(n_threads > 0 ? n_threads : zb_pool_cores());
-    probe p = {.type = compute == ZAMBA_COMPUTE_BF16 ? ZB_BF16 : ZB_F32, .rounds = PEAK_ROUNDS};
+    probe p = {.type = types[compute], .rounds = PEAK_ROUNDS};
     p.counts = zb_alloc_aligned(n_parts * 8 * sizeof *p.counts);
     st = p.counts == NULL ? zb_fail_memory(err, "probe", n_parts * 64) : zb_pool_open(&pool, (int)n_parts, err);
     for (int32_t i = 0; i < repeats && st == ZAMBA_OK;) {

@@ -43,8 +43,8 @@ static zamba_status check_options(zamba_model_options *o, const zamba_model_opti
     if (o->n_batch < 0 || o->n_batch > 65536)
         return zb_fail(err, ZAMBA_E_ARG, "batch size: %d, wanted 1 to 65536, or 0 for what suits the model",
                        o->n_batch);
-    if ((int)o->compute < 0 || o->compute > ZAMBA_COMPUTE_BF16)
-        return zb_fail(err, ZAMBA_E_ARG, "compute: %d is none of auto, f32, bf16", (int)o->compute);
+    if ((int)o->compute < 0 || o->compute > ZAMBA_COMPUTE_INT8)
+        return zb_fail(err, ZAMBA_E_ARG, "compute: %d is none of auto, f32, bf16, int8", (int)o->compute);
     if ((int)o->kv_k < 0 || o->kv_k > ZAMBA_KV_Q8_0 || (int)o->kv_v < 0 || o->kv_v > ZAMBA_KV_Q8_0)
         return zb_fail(err, ZAMBA_E_ARG, "KV types: %d and %d, wanted f32, f16, bf16 or q8_0", (int)o->kv_k,
                        (int)o->kv_v);

@@ -58,6 +58,11 @@ class Table(unittest.TestCase):
         self.assertTrue(rivals_table.met("decode-read", 0.9))
         self.assertFalse(rivals_table.met("decode-read", 0.899))
         self.assertIsNone(rivals_table.met("eight-ttft", 3))
+        for model, bar in (("1.2b-q8_0", 0.85), ("1.2b-q4_k_m", 0.70), ("1.2b-q4_0", 0.75)):
+            self.assertTrue(rivals_table.met("quant-read", bar, model, 2))
+            self.assertFalse(rivals_table.met("quant-read", bar - 0.01, model, 2))
+        self.assertTrue(rivals_table.met("quant-llama", 1.15, "1.2b-q4_0", 2))
+        self.assertFalse(rivals_table.met("quant-llama", 1.49, "1.2b-q4_0", 1))
 
     def test_probes_and_disturbance(self):
         lines = rivals_table.table([
