@@ -108,8 +108,9 @@ typedef struct zamba_model_options {
     int32_t n_threads_batch;  /* threads of passes over more than 16 rows (prefill); 0: n_threads            */
     zamba_compute compute;    /* see above                                                                   */
     zamba_kv_type kv_k, kv_v; /* keys, values                                                                */
-    int32_t repack;    /* copies of weights in an order that reads faster (a part of the shared blocks; counted in
-                        * zamba_memory_info.copies). 0: up to 64 MiB; 1: always; -1: never                   */
+    int32_t repack;    /* copies of weights in an order that reads faster (q, k and v of the shared blocks, in the
+                        * place of their mapped pages; counted in zamba_memory_info.copies instead of weights).
+                        * 0: up to 128 MiB; 1: always; -1: never                                           */
     int32_t recurrent; /* nonzero: Mamba-2 goes token by token in prefill too, slower: then a token's logits are
                         * the same bits however many tokens were read together                          */
 } zamba_model_options;
@@ -187,7 +188,7 @@ ZAMBA_API size_t zamba_model_n_tensors(const zamba_model *m);
 ZAMBA_API zamba_status zamba_model_tensor(const zamba_model *m, size_t index, zamba_tensor_info *info,
                                           zamba_error *err);
 
-/** Bytes that running takes: weights as mapped, f32 copies, fixed state of a sequence, KV per token. */
+/** Bytes that running takes: weights as mapped, copies of weights, fixed state of a sequence, KV per token. */
 typedef struct zamba_memory_info {
     size_t size;
     uint64_t weights, copies, state_per_sequence, kv_per_token, kv_page_tokens, workspace;

@@ -194,7 +194,7 @@ static void print_memory(const inspect *x, const term *t)
     heading(t, "Memory", note);
     out_format("  %s%-12s %12s %18s%s\n", term_on(t, TERM_DIM), "", "", "bytes", term_on(t, TERM_PLAIN));
     memory_row(t, "weights", x->memory.weights, "mapped from the files, shared by all sequences");
-    memory_row(t, "f32 copies", x->memory.copies, "norms, biases and other vectors");
+    memory_row(t, "copies", x->memory.copies, "vectors in f32; q, k and v of shared blocks by halves");
     memory_row(t, "workspace", x->memory.workspace, "of the forward pass, at the batch size");
     memory_row(t, "state", x->memory.state_per_sequence, "convolution and SSM states, f32, at any length");
     snprintf(note, sizeof note, "%s and %s, %s bytes per token, in pages of %s tokens", x->info.kv_k, x->info.kv_v,

@@ -50,7 +50,7 @@ const cli_option cli_options[] = {
     {"compute", 0, CLI_CHOICE, "auto|f32|bf16|int8", CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "f32",
      "What products compute in. auto: what the other commands do."},
     {"repack", 0, CLI_CHOICE, "auto|always|never", CLI_FORWARD, G_MODEL, AT(repack), 0, 0, "auto",
-     "Copy a part of the shared blocks' weights into an order that reads faster. auto: if it takes up to 64 MiB."},
+     "Copy q, k and v of the shared blocks into an order that reads faster. auto: if they take up to 128 MiB."},
     {"recurrent", 0, CLI_FLAG, NULL, CLI_FORWARD, G_MODEL, AT(recurrent), 0, 0, "",
      "Read prompts token by token in the Mamba-2 layers too: slower, but then logits are the same bits however many "
      "tokens were read together."},

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define HUGE_FILE ((size_t)16 << 20)
@@ -66,6 +67,17 @@ void zb_file_expect_all(const zb_file *f)
         (void)madvise((void *)(uintptr_t)f->data, f->size, MADV_HUGEPAGE);
 #endif
     (void)f;
+}
+
+int zb_file_forget(const zb_file *f, const void *data, size_t n)
+{
+    const uintptr_t start = (uintptr_t)f->data, at = (uintptr_t)data, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    if (f->data == NULL || at < start || at + n > start + f->size)
+        return 0;
+    const uintptr_t first = (at + page - 1) / page * page, end = (at + n) / page * page; /* whole pages */
+    if (end > first)
+        (void)madvise((void *)first, end - first, MADV_DONTNEED); /* a private mapping of a file that nobody wrote to */
+    return 1;
 }
 
 void zb_file_unmap(zb_file *f)
@@ -148,20 +160,6 @@ static void sync_folder_of(const char *path)
     free(folder);
 }
 
-/* /dev/stdout, a pipe: nothing to replace, the bytes go straight in. */
-static zamba_status write_straight(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err)
-{
-    const int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return zb_fail(err, ZAMBA_E_IO, "%s: cannot open for writing: %s", path, strerror(errno));
-    zamba_status st = ZAMBA_OK;
-    for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
-        st = write_all(fd, path, parts[i].data, parts[i].n, err);
-    if (close(fd) != 0 && st == ZAMBA_OK)
-        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot close: %s", path, strerror(errno));
-    return st;
-}
-
 /* A new, empty file beside `path`; *tmp is its name, to be freed. */
 static zamba_status create_beside(int *fd, char **tmp, const char *path, zamba_error *err)
 {
@@ -185,42 +183,112 @@ static zamba_status create_beside(int *fd, char **tmp, const char *path, zamba_e
     return st;
 }
 
-zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err)
+zamba_status zb_file_out_open(zb_file_out *f, const char *path, zamba_error *err)
 {
     struct stat sb;
     const int exists = stat(path, &sb) == 0;
-    if (exists && S_ISDIR(sb.st_mode))
-        return zb_fail(err, ZAMBA_E_IO, "%s: a folder, wanted the name of a file", path);
-    if (exists && !S_ISREG(sb.st_mode))
-        return write_straight(path, parts, n_parts, err);
-    char *real = exists ? realpath(path, NULL) : NULL; /* a link stays: what it points to is replaced */
-    if (exists && real == NULL && errno == ENOMEM)
+    *f = (zb_file_out){.fd = -1, .path = strdup(path)};
+    if (f->path == NULL)
         return zb_fail_memory(err, path, strlen(path) + 1);
-    const char *target = real != NULL ? real : path;
-    char *tmp;
-    int fd;
-    zamba_status st = create_beside(&fd, &tmp, target, err);
-    if (st != ZAMBA_OK) {
-        free(real);
-        return st;
+    zamba_status st = ZAMBA_OK;
+    if (exists && S_ISDIR(sb.st_mode)) {
+        st = zb_fail(err, ZAMBA_E_IO, "%s: a folder, wanted the name of a file", path);
+    } else if (exists && !S_ISREG(sb.st_mode)) { /* /dev/stdout, a pipe: nothing to replace, the bytes go straight in */
+        f->fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (f->fd < 0)
+            st = zb_fail(err, ZAMBA_E_IO, "%s: cannot open for writing: %s", path, strerror(errno));
+    } else {
+        f->target = exists ? realpath(path, NULL) : strdup(path); /* a link stays: what it points to is replaced */
+        if (f->target == NULL && errno != ENOMEM)
+            f->target = strdup(path);
+        st = f->target != NULL ? create_beside(&f->fd, &f->tmp, f->target, err)
+                               : zb_fail_memory(err, path, strlen(path) + 1);
+        if (st == ZAMBA_OK && exists)
+            (void)fchmod(f->fd, sb.st_mode & 0777); /* as private as it was; not every file system can */
     }
-    if (exists)
-        (void)fchmod(fd, sb.st_mode & 0777); /* as private as it was; not every file system can */
-    for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
-        st = write_all(fd, path, parts[i].data, parts[i].n, err);
-    if (st == ZAMBA_OK && fsync(fd) != 0)
-        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot sync: %s", path, strerror(errno));
-    if (close(fd) != 0 && st == ZAMBA_OK)
-        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot close: %s", path, strerror(errno));
-    if (st == ZAMBA_OK && rename(tmp, target) != 0)
-        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot rename into place: %s", path, strerror(errno));
     if (st != ZAMBA_OK)
-        (void)unlink(tmp);
-    else
-        sync_folder_of(target);
-    free(tmp);
-    free(real);
+        zb_file_out_discard(f);
     return st;
+}
+
+zamba_status zb_file_out_write(zb_file_out *f, const void *data, size_t n, zamba_error *err)
+{
+    return write_all(f->fd, f->path, data, n, err);
+}
+
+zamba_status zb_file_out_commit(zb_file_out *f, zamba_error *err)
+{
+    zamba_status st = ZAMBA_OK;
+    if (f->tmp != NULL && fsync(f->fd) != 0)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot sync: %s", f->path, strerror(errno));
+    if (close(f->fd) != 0 && st == ZAMBA_OK)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot close: %s", f->path, strerror(errno));
+    f->fd = -1;
+    if (st == ZAMBA_OK && f->tmp != NULL && rename(f->tmp, f->target) != 0)
+        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot rename into place: %s", f->path, strerror(errno));
+    if (st == ZAMBA_OK && f->tmp != NULL) {
+        sync_folder_of(f->target);
+        free(f->tmp); /* it is there no more */
+        f->tmp = NULL;
+    }
+    zb_file_out_discard(f);
+    return st;
+}
+
+void zb_file_out_discard(zb_file_out *f)
+{
+    if (f->path == NULL)
+        return;
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->tmp != NULL)
+        (void)unlink(f->tmp);
+    free(f->path);
+    free(f->target);
+    free(f->tmp);
+    *f = (zb_file_out){.fd = -1};
+}
+
+zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err)
+{
+    zb_file_out f;
+    zamba_status st = zb_file_out_open(&f, path, err);
+    if (st != ZAMBA_OK)
+        return st;
+    for (size_t i = 0; i < n_parts && st == ZAMBA_OK; i++)
+        st = zb_file_out_write(&f, parts[i].data, parts[i].n, err);
+    if (st == ZAMBA_OK)
+        return zb_file_out_commit(&f, err);
+    zb_file_out_discard(&f);
+    return st;
+}
+
+zamba_status zb_file_room(const char *path, uint64_t n_bytes, zamba_error *err)
+{
+    struct stat sb;
+    struct statvfs disk;
+    if (stat(path, &sb) == 0 && !S_ISREG(sb.st_mode) && !S_ISDIR(sb.st_mode))
+        return ZAMBA_OK;
+    char *folder = strdup(path);
+    if (folder == NULL)
+        return zb_fail_memory(err, path, strlen(path) + 1);
+    int known = statvfs(folder, &disk) == 0; /* what is not there yet: as the folders above it */
+    while (!known) {
+        char *slash = strrchr(folder, '/');
+        if (slash == NULL || slash == folder) {
+            known = statvfs(slash == NULL ? "." : "/", &disk) == 0;
+            break;
+        }
+        *slash = '\0';
+        known = statvfs(folder, &disk) == 0;
+    }
+    free(folder);
+    const uint64_t room = known ? (uint64_t)disk.f_bavail * disk.f_frsize : UINT64_MAX;
+    if (n_bytes > room)
+        return zb_fail(err, ZAMBA_E_IO,
+                       "%s: %llu bytes are to be written, the disk has room for %llu (make room, or name another disk)",
+                       path, (unsigned long long)n_bytes, (unsigned long long)room);
+    return ZAMBA_OK;
 }
 
 int zb_file_exists(const char *path)

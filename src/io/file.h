@@ -18,6 +18,10 @@ void zb_file_unmap(zb_file *f); /* safe on a file that never mapped */
  * pages of 2 MB. Before anything of it is looked at: what is in memory in small pages stays so. */
 void zb_file_expect_all(const zb_file *f);
 
+/* A hint that n bytes at `data` will not be looked at again soon: if they lie in this mapping, its pages go back to the
+ * system's cache of the file. Returns whether they lie there. */
+int zb_file_forget(const zb_file *f, const void *data, size_t n);
+
 /* Whole file into *out (appended). Refuses more than max_bytes and anything but a regular file. */
 zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba_error *err);
 
@@ -31,6 +35,20 @@ typedef struct zb_file_part {
     size_t n;
 } zb_file_part;
 zamba_status zb_file_write(const char *path, const zb_file_part *parts, size_t n_parts, zamba_error *err);
+
+/* The same for bytes that come one after the other: open, write any number of times, then commit, or discard (which is
+ * safe after both, and on a zeroed one). */
+typedef struct zb_file_out {
+    char *path, *target, *tmp; /* as given; what is replaced; where it grows (NULL: written straight) */
+    int fd;                    /* -1: closed                                                          */
+} zb_file_out;
+zamba_status zb_file_out_open(zb_file_out *f, const char *path, zamba_error *err);
+zamba_status zb_file_out_write(zb_file_out *f, const void *data, size_t n, zamba_error *err);
+zamba_status zb_file_out_commit(zb_file_out *f, zamba_error *err);
+void zb_file_out_discard(zb_file_out *f);
+
+/* E_IO that names both numbers if the disk that holds (or will hold) `path` has no room for n_bytes more. */
+zamba_status zb_file_room(const char *path, uint64_t n_bytes, zamba_error *err);
 
 /* 1 if a regular file (following links) is there. */
 int zb_file_exists(const char *path);

@@ -13,7 +13,7 @@
 #define LEAST_BATCH     64 /* of those chosen: a chunk of the recurrence */
 #define GREATEST_BATCH  512
 #define ROUNDING_BYTES  ((uint64_t)256 << 20) /* of bf16 weights: smaller models are fast enough in f32 */
-#define REPACK_BYTES    ((uint64_t)64 << 20)  /* copies of weights that are made unasked */
+#define REPACK_BYTES    ((uint64_t)128 << 20) /* copies of weights that are made unasked */
 #define WORKSPACE_BYTES ((size_t)128 << 20)   /* of one pass, where that leaves LEAST_BATCH rows */
 
 zamba_model_options zamba_model_defaults(void)
@@ -360,6 +360,7 @@ zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, z
                                 .workspace = zb_workspace_bytes(m, m->n_batch)};
     for (size_t i = 0; i < m->weights.tensors.n; i++)
         info->weights += m->weights.tensors.items[i].bytes;
+    info->weights -= m->weights.forgotten_bytes;
     return ZAMBA_OK;
 }
 

@@ -158,7 +158,7 @@ void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs
 
 operand zb_operand(const pass *p, const float *x, size_t ld, int which)
 {
-    return (operand){x, ld, p->ws->rounded[which], p->ws->rounded_width, p->ws->bytes8[which]};
+    return (operand){x, ld, p->ws->rounded[which], p->ws->rounded_width[which], p->ws->bytes8[which]};
 }
 
 operand zb_operand_from(operand o, size_t col)

@@ -65,14 +65,6 @@ static void after_qkv(const pass *p, const void *arg, size_t row0, size_t row1, 
     zb_place_heads(p, (size_t)r->row->use, a->which, row0 / d, row1 / d);
 }
 
-static zb_mat last_columns(const zb_mat *m, size_t first)
-{
-    zb_mat part = *m;
-    part.data = (const char *)m->data + zb_row_bytes(m->dtype, first);
-    part.cols = m->cols - first;
-    return part;
-}
-
 static product_job qkv_job(const pass *p, const zb_mat *w, const zb_mat *up, operand low, const qkv_arg *a)
 {
     const block_run *r = a->r;
@@ -82,7 +74,7 @@ static product_job qkv_job(const pass *p, const zb_mat *w, const zb_mat *up, ope
         j.parts[j.n_parts++] = (product){r->b->x_half[a->which], r->wide, a->y, a->ld, NULL, 0};
         if (r->first)
             j.parts[j.n_parts++] =
-                (product){last_columns(w, h), zb_operand_from(r->wide, h), r->half + a->half_at, width, NULL, 0};
+                (product){r->b->x0_half[a->which], zb_operand_from(r->wide, h), r->half + a->half_at, width, NULL, 0};
     } else
         j.parts[j.n_parts++] = (product){*w, r->wide, a->y, a->ld, NULL, 0};
     if (p->c->attn_adapter)

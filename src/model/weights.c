@@ -390,9 +390,10 @@ static uint64_t fingerprint(const zb_weights *w, const zb_plan *p)
     return h;
 }
 
-static zb_mat first_columns(const zb_mat *m, size_t n)
+static zb_mat columns(const zb_mat *m, size_t first, size_t n)
 {
     zb_mat part = *m;
+    part.data = (const char *)m->data + zb_row_bytes(m->dtype, first);
     part.cols = n;
     return part;
 }
@@ -405,10 +406,37 @@ static int divisible(const zb_mat *m, size_t n)
 
 static void split_halves(zb_block_weights *b, size_t hidden)
 {
-    b->halves = divisible(&b->q, hidden) && divisible(&b->k, hidden) && divisible(&b->v, hidden);
-    b->x_half[0] = first_columns(&b->q, hidden);
-    b->x_half[1] = first_columns(&b->k, hidden);
-    b->x_half[2] = first_columns(&b->v, hidden);
+    const zb_mat *whole[] = {&b->q, &b->k, &b->v};
+    b->halves = 1;
+    for (int i = 0; i < 3; i++)
+        b->halves &= divisible(whole[i], hidden);
+    for (int i = 0; i < 3 && b->halves; i++) {
+        b->x_half[i] = columns(whole[i], 0, hidden);
+        b->x0_half[i] = columns(whole[i], hidden, whole[i]->cols - hidden);
+    }
+}
+
+/* Rows that lie apart, one after another in memory of their own. */
+static zamba_status join_rows(zb_weights *w, zb_mat *m, zamba_error *err)
+{
+    const size_t row = zb_row_bytes(m->dtype, m->cols);
+    unsigned char *p = zb_alloc_aligned(m->rows * row);
+    zamba_status st = keep(w, p, m->rows * row, err);
+    if (st != ZAMBA_OK)
+        return st;
+    for (size_t r = 0; r < m->rows; r++)
+        memcpy(p + r * row, zb_mat_row(m, r), row);
+    m->data = p;
+    m->ld = m->cols;
+    return ZAMBA_OK;
+}
+
+static void forget(zb_weights *w, const zb_mat *m)
+{
+    const size_t bytes = m->rows * zb_row_bytes(m->dtype, m->ld);
+    for (size_t i = 0; i < w->tensors.n_files; i++)
+        if (zb_file_forget(&w->tensors.files[i], m->data, bytes))
+            w->forgotten_bytes += bytes;
 }
 
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err)
@@ -416,23 +444,24 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
     const size_t n_blocks = plan->n_uses > plan->config.n_blocks ? plan->config.n_blocks : 0;
     uint64_t bytes = 0;
     zamba_status st = ZAMBA_OK;
-    for (size_t i = 0; i < 3 * n_blocks; i++) {
-        const zb_mat *m = &w->blocks[i / 3].x_half[i % 3];
-        bytes += w->blocks[i / 3].halves ? (uint64_t)m->rows * zb_row_bytes(m->dtype, m->cols) : 0;
+    for (size_t i = 0; i < n_blocks; i++) {
+        const zb_block_weights *b = &w->blocks[i];
+        const zb_mat *whole[] = {&b->q, &b->k, &b->v};
+        for (int k = 0; k < 3 && b->halves; k++)
+            bytes += (uint64_t)whole[k]->rows * zb_row_bytes(whole[k]->dtype, whole[k]->cols);
     }
     if (bytes == 0 || bytes > most)
         return ZAMBA_OK;
-    for (size_t i = 0; i < 3 * n_blocks && st == ZAMBA_OK; i++) {
-        zb_mat *m = &w->blocks[i / 3].x_half[i % 3];
-        if (!w->blocks[i / 3].halves)
-            continue;
-        const size_t row = zb_row_bytes(m->dtype, m->cols);
-        unsigned char *p = zb_alloc_aligned(m->rows * row);
-        st = keep(w, p, m->rows * row, err);
-        for (size_t r = 0; r < m->rows && st == ZAMBA_OK; r++)
-            memcpy(p + r * row, zb_mat_row(m, r), row);
-        if (st == ZAMBA_OK)
-            m->data = p, m->ld = m->cols;
+    for (size_t i = 0; i < n_blocks; i++) {
+        zb_block_weights *b = &w->blocks[i];
+        const zb_mat *whole[] = {&b->q, &b->k, &b->v};
+        for (int k = 0; k < 3 && b->halves && st == ZAMBA_OK; k++) {
+            st = join_rows(w, &b->x_half[k], err);
+            if (st == ZAMBA_OK)
+                st = join_rows(w, &b->x0_half[k], err);
+            if (st == ZAMBA_OK)
+                forget(w, whole[k]);
+        }
     }
     return st;
 }

@@ -23,9 +23,9 @@ typedef struct zb_block_weights {
     const float *attn_norm, *ffn_norm;          /* [2 hidden], [hidden]                                */
     zb_mat q, k, v, o, gate_up, gate, up, down; /* gate_up, or gate and up                    */
     const float *gate_up_bias, *down_bias;      /* or NULL                                    */
-    /* of q, k, v: the columns that multiply x, the others being the embedding's (see shared_block.c); halves: the
+    /* of q, k, v: the columns that multiply x and those that multiply the embedding (see shared_block.c); halves: the
      * matrices can be cut there */
-    zb_mat x_half[3];
+    zb_mat x_half[3], x0_half[3];
     int halves;
 } zb_block_weights;
 
@@ -45,11 +45,13 @@ typedef struct zb_weights {
     void **copies;            /* owned f32 (or realigned) copies                              */
     size_t n_copies, copy_capacity;
     uint64_t copy_bytes, fingerprint;
+    uint64_t forgotten_bytes; /* of the mapping, that copies stand for */
     int in_blocks, ordered; /* some matrix is in blocks; has its columns in an order of its own */
 } zb_weights;
 
-/* Copy the x halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if
- * that takes no more than `most` bytes; without it they are parts of the rows of q, k and v. */
+/* Copy the halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if
+ * that takes no more than `most` bytes; the mapped pages of q, k and v are not needed then. Without it the halves are
+ * parts of the rows of q, k and v. */
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
 
 /* Map folder's tensors and bind every entry of the list. Missing, extra, misshapen or wrong-typed tensors and tied

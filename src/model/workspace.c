@@ -33,12 +33,15 @@ static size_t greatest(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static size_t widest_operand(const zb_plan *p)
+/* Widths of the operands that the three buffers of rounded rows hold in turn: inputs of a block or a layer; what
+ * attention, feed-forward and mixers make; adapters' outputs. */
+static void operand_widths(const zb_plan *p, size_t widths[3])
 {
     const zb_config *c = &p->config;
-    const size_t shared =
-        greatest(greatest(2 * c->hidden_size, 3 * zb_adapter_step(c)), greatest(c->n_heads * c->head_dim, c->ffn_size));
-    return greatest(greatest(c->hidden_size, c->mamba_inner), p->n_uses > 0 ? shared : 0);
+    const size_t hybrid = p->n_uses > 0;
+    widths[0] = c->hidden_size * (1 + hybrid);
+    widths[1] = greatest(c->mamba_inner, hybrid * greatest(c->n_heads * c->head_dim, c->ffn_size));
+    widths[2] = hybrid * 3 * zb_adapter_step(c);
 }
 
 /* Lay everything out at `base`, or only count when base is NULL; returns the floats needed. */
@@ -59,12 +62,13 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->half = take_rows(&l, rows * reused, zb_row_length(q + 2 * kv));
     ws->factor = take_rows(&l, rows, hybrid * c->n_blocks);
     ws->ratio = take_rows(&l, rows, hybrid);
-    const size_t widest = widest_operand(p);
-    ws->rounded_width = m->bf16 ? 2 * zb_row_length(widest / 2 + 1) : 0;
+    size_t widths[3];
+    operand_widths(p, widths);
     for (size_t i = 0; i < 3; i++) {
-        float *part = take_rows(&l, rows, ws->rounded_width / 2);
+        ws->rounded_width[i] = m->bf16 ? 2 * zb_row_length(widths[i] / 2 + 1) : 0;
+        float *part = take_rows(&l, rows, ws->rounded_width[i] / 2);
         ws->rounded[i] = m->bf16 ? (uint16_t *)part : NULL;
-        ws->bytes8[i] = m->bytes8 ? take_bytes8(&l, rows, widest) : (zb_bytes8){0};
+        ws->bytes8[i] = m->bytes8 ? take_bytes8(&l, rows, widths[i]) : (zb_bytes8){0};
     }
     layout other = l; /* the shared block's, in the place of the mixer's */
     ws->proj = take_rows(&l, rows, zb_row_length(p->in_rows));
@@ -95,8 +99,10 @@ static size_t worker_floats(const zamba_model *m, size_t rows, size_t *ordered_a
     *ordered_at = (greatest(greatest(ssd, head), attn) + 15) / 16 * 16;
     layout l = {NULL, *ordered_at};
     if (m->weights.ordered) {
-        take_bytes8(&l, ZB_ORDERED_ROWS, widest_operand(p));
-        take_rows(&l, 1, widest_operand(p));
+        size_t widths[3];
+        operand_widths(p, widths);
+        take_bytes8(&l, ZB_ORDERED_ROWS, greatest(widths[0], widths[1]));
+        take_rows(&l, 1, greatest(widths[0], widths[1]));
     }
     return l.at;
 }

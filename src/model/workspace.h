@@ -46,8 +46,8 @@ struct zb_workspace {
     float *cos, *sin;      /* head_dim / 2                                */
     float *half;           /* [blocks, rows, q + 2 kv]: see shared_block.c */
     float *factor, *ratio; /* [blocks, rows], [rows]                      */
-    uint16_t *rounded[3];  /* [rows, rounded_width]: operands as bf16; NULL where no product computes in it */
-    size_t rounded_width;
+    uint16_t *rounded[3];  /* [rows, rounded_width[i]]: operands as bf16; NULL where no product computes in it */
+    size_t rounded_width[3];
     zb_bytes8 bytes8[3]; /* the same in 8 bits; q NULL where no product computes in them */
     float *block;        /* the one arena behind all of these; what a mixer and what a shared block uses overlap */
     zb_profile profile;

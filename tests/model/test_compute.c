@@ -113,7 +113,7 @@ static void test_repack(void **state)
 {
     (void)state;
     for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
-        uint64_t copies[2];
+        uint64_t copies[2], weights[2], moved = 0;
         const setup both[2] = {{.name = models[k], .repack = -1}, {.name = models[k], .repack = 1}};
         check_same(both[0], NULL, both[1], NULL, 80, "repacking");
         for (int i = 0; i < 2; i++) {
@@ -123,15 +123,17 @@ static void test_repack(void **state)
             zamba_error err;
             CHECK_OK(zamba_model_memory(m, &info, &err), err);
             copies[i] = info.copies;
+            weights[i] = info.weights;
             for (size_t b = 0; i == 1 && p->n_uses > p->config.n_blocks && b < p->config.n_blocks; b++)
-                for (int j = 0; j < 3; j++) {
-                    const zb_mat *half = &m->weights.blocks[b].x_half[j];
+                for (int j = 0; j < 6; j++) {
+                    const zb_mat *half = j < 3 ? &m->weights.blocks[b].x_half[j] : &m->weights.blocks[b].x0_half[j - 3];
                     assert_int_equal(half->ld, half->cols);
-                    copies[0] += half->rows * half->cols * zb_dtype_size(half->dtype);
+                    moved += half->rows * half->cols * zb_dtype_size(half->dtype);
                 }
             zamba_model_close(m);
         }
-        assert_int_equal(copies[1], copies[0]);
+        assert_int_equal(copies[1], copies[0] + moved);
+        assert_int_equal(weights[1] + moved, weights[0]); /* in their place, not beside them */
     }
 }
 
