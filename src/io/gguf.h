@@ -1,6 +1,6 @@
-/* gguf.h — GGUF files, versions 2 and 3 (little-endian), as key-values and named tensors. Maps; trusts nothing it reads:
- * every length, count, offset, type and name is checked against the file before use, in time and memory that the file's
- * size bounds. Knows no model. Writing is in gguf_write.h. */
+/* gguf.h — GGUF files, versions 2 and 3 (little-endian), as key-values and named tensors. Maps; trusts nothing it
+ * reads: every length, count, offset, type and name is checked against the file before use, in time and memory that the
+ * file's size bounds. Knows no model. Writing is in gguf_write.h. */
 #ifndef ZB_GGUF_H
 #define ZB_GGUF_H
 
@@ -34,7 +34,7 @@ typedef struct zb_gguf_value {
 } zb_gguf_value;
 
 typedef struct zb_gguf_key {
-    const char *name; /* into the mapping: n_name bytes, no NUL in or behind them */
+    const char *name; /* into the mapping: n_name printable bytes, no NUL behind them */
     size_t n_name;
     zb_gguf_value value;
 } zb_gguf_key;
@@ -56,6 +56,9 @@ void zb_gguf_close(zb_gguf *g); /* safe on a zeroed one */
 
 /* The same from memory that outlives it; `path` is kept for messages. */
 zamba_status zb_gguf_parse(zb_gguf *out, const unsigned char *data, size_t size, const char *path, zamba_error *err);
+
+/* Sort tensors by name, as zb_tensors_find wants them; a name that is there twice is an error. */
+zamba_status zb_gguf_sort(zb_tensors *ts, zamba_error *err);
 
 /* A key's value, or NULL. */
 const zb_gguf_value *zb_gguf_find(const zb_gguf *g, const char *name);
