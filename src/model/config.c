@@ -478,6 +478,15 @@ zamba_status zb_config_parse(zb_config *c, const json_t *root, const char *name,
     return r.st;
 }
 
+zamba_status zb_config_add_generation(zb_config *c, const json_t *root, const char *name, zamba_error *err)
+{
+    reader r = {root, name, err, ZAMBA_OK};
+    if (!json_is_object(root))
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: not a JSON object", name);
+    read_eos(&r, c);
+    return r.st;
+}
+
 zamba_status zb_config_read(zb_config *c, const char *folder, zamba_dt_floor floor, zamba_error *err)
 {
     char path[4096];
@@ -494,13 +503,8 @@ zamba_status zb_config_read(zb_config *c, const char *folder, zamba_dt_floor flo
         st = zb_path_join(path, sizeof path, folder, "generation_config.json", err);
     if (st == ZAMBA_OK && zb_file_exists(path)) {
         st = zb_json_read(&root, path, zb_json_small, err);
-        if (st == ZAMBA_OK && !json_is_object(root))
-            st = zb_fail(err, ZAMBA_E_FORMAT, "%s: not a JSON object", path);
-        if (st == ZAMBA_OK) {
-            reader r = {root, path, err, ZAMBA_OK};
-            read_eos(&r, c);
-            st = r.st;
-        }
+        if (st == ZAMBA_OK)
+            st = zb_config_add_generation(c, root, path, err);
         json_decref(root);
     }
     if (st != ZAMBA_OK)

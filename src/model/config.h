@@ -45,6 +45,9 @@ zamba_status zb_config_read(zb_config *c, const char *folder, zamba_dt_floor flo
 /* The same from parsed JSON; `name` stands in messages. Either way zb_config_free() releases it. */
 zamba_status zb_config_parse(zb_config *c, const json_t *root, const char *name, zamba_dt_floor floor,
                              zamba_error *err);
+
+/* The end-of-sequence ids of a parsed generation_config.json too. */
+zamba_status zb_config_add_generation(zb_config *c, const json_t *root, const char *name, zamba_error *err);
 void zb_config_free(zb_config *c);
 
 const char *zb_family_name(zb_family f);

@@ -86,6 +86,7 @@ typedef struct zb_spec {
     int32_t n_uses;  /* how often one token multiplies by it (a lookup in the embedding is none)            */
     int quantizable; /* a large matrix                                                                     */
     int decay;       /* weight decay applies in training                                                   */
+    int is_a;        /* A_log: the tensor that was found holds A = -exp(A_log) itself, as llama.cpp writes it */
 } zb_spec;
 
 typedef struct zb_plan {

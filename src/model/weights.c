@@ -255,7 +255,7 @@ static zamba_status to_f32(binder *b, const float **out, const zb_tensor *t, con
     if (st != ZAMBA_OK)
         return st;
     zb_to_f32(p, t->data, t->dtype, n);
-    if (s->role == ZB_A_LOG)
+    if (s->role == ZB_A_LOG && !s->is_a)
         for (size_t i = 0; i < n; i++)
             p[i] = -expf(p[i]);
     *out = p;
