@@ -29,6 +29,8 @@ unsigned zb_cpu_features(void)
     if (!found || (b & wanted) != wanted || (saved & 0xE6) != 0xE6)
         return found;
     found |= ZB_CPU_AVX512;
+    if (c & bit_AVX512VNNI)
+        found |= ZB_CPU_AVX512_VNNI;
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & LEAF_7_1_EAX_AVX512_BF16))
         found |= ZB_CPU_AVX512_BF16;
     return found;

@@ -83,7 +83,7 @@ static void lay_over(zb_kernels *k, const zb_kernels *over)
         k->q8_types = over->q8_types;
 }
 
-enum { REF, GENERIC, NEON, NEONBF16, AVX2, AVX512, AVX512BF16, N_SETS };
+enum { REF, GENERIC, NEON, NEONBF16, AVX2, AVX512, AVX512VNNI, AVX512BF16, N_SETS };
 
 /* Rising speed; `own` is what the set has of its own (NULL: this build lacks it), laid over the set `over`; `needs`
  * what the CPU must have. */
@@ -119,10 +119,15 @@ static const struct {
 #else
     [AVX512] = {"avx512", NULL, ZB_CPU_AVX512, REF},
 #endif
-#if defined(ZB_HAVE_AVX512) && defined(ZB_HAVE_AVX512BF16)
-    [AVX512BF16] = {"avx512bf16", &zb_kernels_avx512bf16, ZB_CPU_AVX512_BF16, AVX512},
+#if defined(ZB_HAVE_AVX512) && defined(ZB_HAVE_AVX512VNNI)
+    [AVX512VNNI] = {"avx512vnni", &zb_kernels_avx512vnni, ZB_CPU_AVX512_VNNI, AVX512},
 #else
-    [AVX512BF16] = {"avx512bf16", NULL, ZB_CPU_AVX512_BF16, AVX512},
+    [AVX512VNNI] = {"avx512vnni", NULL, ZB_CPU_AVX512_VNNI, AVX512},
+#endif
+#if defined(ZB_HAVE_AVX512VNNI) && defined(ZB_HAVE_AVX512BF16)
+    [AVX512BF16] = {"avx512bf16", &zb_kernels_avx512bf16, ZB_CPU_AVX512_BF16, AVX512VNNI},
+#else
+    [AVX512BF16] = {"avx512bf16", NULL, ZB_CPU_AVX512_BF16, AVX512VNNI},
 #endif
 };
 
@@ -160,7 +165,7 @@ const zb_kernels *zb_kernels_choose(const char *cap, unsigned cpu)
             named++;
         if (named == N_SETS)
             zb_log(ZAMBA_LOG_WARN,
-                   "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512bf16, neon, neonbf16); "
+                   "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512vnni, avx512bf16, neon, neonbf16); "
                    "the best one is used",
                    cap);
         else

@@ -34,6 +34,8 @@ zb_kernel_set(GENERIC generic.c)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64|i.86)$")
   zb_kernel_set(AVX2 x86/avx2.c -mavx2 -mfma -mf16c)
   zb_kernel_set(AVX512 x86/avx512.c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
+  zb_kernel_set(AVX512VNNI x86/avx512vnni.c
+    -mavx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
   zb_kernel_set(AVX512BF16 x86/avx512bf16.c
     -mavx512bf16 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")

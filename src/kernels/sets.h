@@ -9,7 +9,8 @@
 extern const zb_kernels zb_kernels_generic;
 extern const zb_kernels zb_kernels_avx2;
 extern const zb_kernels zb_kernels_avx512;
-extern const zb_kernels zb_kernels_avx512bf16; /* over avx512 */
+extern const zb_kernels zb_kernels_avx512vnni; /* over avx512 */
+extern const zb_kernels zb_kernels_avx512bf16; /* over avx512vnni */
 extern const zb_kernels zb_kernels_neon;
 extern const zb_kernels zb_kernels_neonbf16; /* over neon */
 

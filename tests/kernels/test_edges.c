@@ -248,7 +248,8 @@ static void on_log(void *user, zamba_log_level level, const char *message)
 static void test_choice(void **state)
 {
     (void)state;
-    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_BF16 | ZB_CPU_NEON | ZB_CPU_NEON_BF16;
+    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_VNNI | ZB_CPU_AVX512_BF16 |
+                                ZB_CPU_NEON | ZB_CPU_NEON_BF16;
     zamba_log_set(on_log, NULL);
     assert_string_equal(zb_kernels_choose("ref", everything)->name, "ref");
     assert_string_equal(zb_kernels_choose("generic", everything)->name, "generic");
@@ -268,11 +269,16 @@ static void test_choice(void **state)
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512)->name, "avx512");
     /* the part that a set needs of the one below it is asked for too */
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512_BF16)->name, "avx2");
+    assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512_VNNI)->name, "avx2");
+    const zb_kernels *bytes = zb_kernels_choose("avx512vnni", everything);
+    if (strcmp(bytes->name, "avx512vnni") == 0)
+        assert_true(bytes->matmul_q8 != zb_kernels_choose("avx512", everything)->matmul_q8 && bytes->q8_types != 0);
     const zb_kernels *over = zb_kernels_choose("avx512bf16", everything),
                      *under = zb_kernels_choose("avx512", everything);
     if (strcmp(over->name, "avx512bf16") == 0) { /* compilers may lack it */
         assert_true(over->fast_bf16 && !under->fast_bf16);
         assert_true(over->matmul_bf16 != under->matmul_bf16 && over->matmul == under->matmul);
+        assert_true(over->matmul_q8 == bytes->matmul_q8);
     }
 #endif
 #if defined(__aarch64__)

@@ -95,7 +95,7 @@ static void errors_of(const zb_kernels *k)
     for (size_t c = 0; c < 3; c++) {
         printf("%-10s matmul_bf16, %4zu columns: error / sum of |x w| %.1e\n", k->name, cols[c],
                product_case(k, 7, 50, cols[c], cols[c], 0, 50, 0));
-        for (zb_dtype t = 0; t < ZB_N_DTYPES; t++) {
+        for (zb_dtype t = 0; t < ZB_N_FLOATS; t++) {
             enum { M = 7, ROWS = 50 };
             float *x = random_block(M * cols[c], 1, -1, 1), *w = random_block(ROWS * cols[c], 2, -1, 1);
             void *stored = stored_block(w, ROWS * cols[c], t);

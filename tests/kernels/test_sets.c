@@ -44,7 +44,7 @@ static void matmul_of(const zb_kernels *k)
     for (size_t a = 0; a < 6; a++)
         for (size_t b = 0; b < 4; b++)
             for (size_t c = 0; c < 7; c++)
-                for (zb_dtype t = 0; t < ZB_N_DTYPES; t++)
+                for (zb_dtype t = 0; t < ZB_N_FLOATS; t++)
                     matmul_case(k, m[a], rows[b], cols[c], t, (int)(a + b + c) & 1);
     matmul_case(k, 6, 300, 2048, ZB_BF16, 0); /* several weight blocks */
     matmul_case(k, 6, 70, 2048, ZB_F32, 1);

@@ -1,4 +1,4 @@
-/* x86/avx512bf16.c — what AVX-512 BF16 changes in the avx512 set: products of bf16 in the instruction made for them.
+/* x86/avx512bf16.c — what AVX-512 BF16 changes in the avx512vnni set: products of bf16 in the instruction made for them.
  *
  * Lane l of the one accumulator of an output takes the pairs k = 32 i + 2 l, 32 i + 2 l + 1 for rising i; the lanes are
  * then added in one fixed tree. So an output is the same bits in any tile, alone or not, and a tile may be left in the
@@ -400,7 +400,7 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
 static double peak(zb_dtype t, size_t rounds, float *sink)
 {
     if (t != ZB_BF16)
-        return zb_kernels_avx512.peak(t, rounds, sink);
+        return zb_kernels_avx512vnni.peak(t, rounds, sink);
     enum { CHAINS = 16 };
     __m512 acc[CHAINS];
     const __m512bh b = (__m512bh)_mm512_set1_ps(0.5f + 0.25f * *sink), c = (__m512bh)_mm512_set1_ps(1.0f - *sink);

@@ -1,0 +1,375 @@
+/* x86/avx512vnni.c — what AVX-512 VNNI changes in the avx512 set: products of weights in blocks with activations in
+ * bytes, in the instruction made for them, sixteen rows of weights side by side (q8_turn.h has them turned so,
+ * q8_tile.h multiplies). Two ways through the same sums, by the rows of activations:
+ *   few   (up to 4) waits for memory: sixteen rows are turned in registers and multiplied at once. Meanwhile the next
+ *         sixteen, one linear stream, come into the second-level cache: sixteen streams side by side from memory
+ *         would lose a third of its speed.
+ *   many  the arithmetic is the limit: a run or a stretch of 32 rows is turned into the first-level cache and meets all
+ *         rows of activations there. */
+#ifdef ZB_HAVE_AVX512VNNI
+
+#include <math.h>
+
+#include "kernels/sets.h"
+#include "kernels/x86/q8_tile.h"
+
+enum {
+    FEW = 4,
+    TILE = 6,    /* rows of activations in a tile of 32 rows of weights                                 */
+    THIN_M = 24, /* up to so many run after run is turned, so that turning and multiplying overlap      */
+    CHUNK = 256, /* rows of activations for which totals are kept                                       */
+    MOST_BYTES = 576
+};
+
+INLINE size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Weights of a call. */
+typedef struct weights {
+    const uint8_t *at; /* row row0 */
+    size_t stride, n_rows, cols;
+    int apart; /* more lies between the rows than their columns */
+} weights;
+
+/* Memory to fetch into the second-level cache while a group of rows is computed: the next group. */
+typedef struct ahead {
+    const uint8_t *at; /* NULL: nothing */
+    size_t stride;     /* 0: one linear stream */
+} ahead;
+
+INLINE ahead ahead_of(const weights *w, size_t row, size_t n_rows)
+{
+    return (ahead){row < w->n_rows && row + n_rows <= w->n_rows ? w->at + row * w->stride : NULL,
+                   w->apart ? w->stride : 0};
+}
+
+/* A run's share of it. */
+INLINE void fetch(const zb_dtype t, ahead *next)
+{
+    if (next->at == NULL)
+        return;
+    const int lines = (int)((bytes_of_two_runs(t) + 7) / 8);
+    if (next->stride == 0) {
+        UNROLL
+        for (int i = 0; i < lines; i++)
+            _mm_prefetch((const char *)next->at + 64 * i, _MM_HINT_T1);
+        next->at += 64 * lines;
+        return;
+    }
+    for (size_t r = 0; r < LANES; r++)
+        _mm_prefetch((const char *)next->at + r * next->stride, _MM_HINT_T1);
+    next->at += bytes_of_two_runs(t) / 2;
+}
+
+/* A stretch of n columns of n_rows rows, as whole runs of 16 rows: `room` takes a copy where either lacks. */
+INLINE rows stretch_of(const zb_dtype t, const weights *w, size_t row, size_t k, size_t n, size_t n_rows,
+                       uint8_t room[LANES * MOST_BYTES])
+{
+    const size_t per_two = bytes_of_two_runs(t);
+    const uint8_t *at = w->at + row * w->stride + k / RUN * per_two / 2;
+    if (n_rows >= LANES && n % RUN == 0)
+        return (rows){at, w->stride};
+    const size_t size = n / 32 * per_two / 4, whole = (n + RUN - 1) / RUN * per_two / 2;
+    memset(room, 0, LANES * whole);
+    for (size_t r = 0; r < min_size(n_rows, LANES); r++)
+        memcpy(room + r * whole, at + r * w->stride, size);
+    return (rows){room, whole};
+}
+
+INLINE bytes bytes_at(const zb_q8_rows *x, size_t row, size_t k, int32_t (*a)[MOST_A])
+{
+    return (bytes){x->q + row * x->ld + k, x->ld, x->scale + row * (x->ld / RUN) + k / RUN, x->ld / RUN, a};
+}
+
+INLINE void prepare_rows(const kind K, const int offset, const bytes *to, const zb_q8_rows *x, size_t row, size_t k,
+                         size_t n, size_t T)
+{
+    for (size_t t = 0; t < T; t++)
+        prepare(K, offset, to->a[t], x->sum + (row + t) * (x->ld / 16) + k / 16, n);
+}
+
+/* ---- few rows of activations ---- */
+
+INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, const weights *w, int accumulate,
+                const int T)
+{
+    const kind K = kind_of(t);
+    uint8_t room[LANES * MOST_BYTES];
+    shared s;
+    beside b[STRETCH_RUNS];
+    int32_t a[FEW][MOST_A] __attribute__((aligned(64)));
+    for (size_t row = 0; row < w->n_rows; row += LANES) {
+        const size_t n_rows = min_size(LANES, w->n_rows - row);
+        ahead next = ahead_of(w, row + LANES, LANES);
+        __m512 total[FEW];
+        UNROLL
+        for (int i = 0; i < T; i++)
+            total[i] = _mm512_setzero_ps();
+        for (size_t k = 0; k < w->cols; k += STRETCH) {
+            const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
+            const rows from = stretch_of(t, w, row, k, n, n_rows, room);
+            const bytes xs = bytes_at(x, 0, k, a);
+            prepare_rows(K, offset_of(t), &xs, x, 0, k, n, (size_t)T);
+            besides(t, b, &from, runs, &s);
+            for (size_t run = 0; run < runs; run++) {
+                fetch(t, &next);
+                if (is_large(t) && run % BLOCK_RUNS == 0)
+                    share(t, &s, from.at + run * bytes_of_two_runs(t) / 2, from.stride);
+                __m512i q[16];
+                __m512 u[FEW][2];
+                numbers(t, q, &from, run, &s);
+                multiply_run(u, K, (const __m512i *const[2]){q, q}, (const beside *const[2]){b + run, b + run}, &xs,
+                             run, T, 1);
+                UNROLL
+                for (int i = 0; i < T; i++)
+                    total[i] =
+                        _mm512_fmadd_ps(u[i][0], _mm512_set1_ps(xs.scale[(size_t)i * xs.ld_scale + run]), total[i]);
+            }
+        }
+        UNROLL
+        for (int i = 0; i < T; i++)
+            store_totals(y + (size_t)i * ld_y + row, total[i], n_rows, accumulate);
+    }
+}
+
+/* ---- many ---- */
+
+/* Some runs of 32 rows. */
+typedef struct panel {
+    __m512i q[2][STRETCH_RUNS][16];
+    beside b[2][STRETCH_RUNS];
+} panel;
+
+/* T rows of activations times the runs [run0, run1) of R times 16 rows; totals come to `kept`. The next rows are
+ * fetched meanwhile. */
+INLINE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t run0, size_t run1,
+                 const int T, const int R)
+{
+    for (size_t run = run0; run < run1; run++) {
+        __m512 u[TILE][2];
+        UNROLL
+        for (int i = 0; i < T; i++)
+            _mm_prefetch((const char *)x->q + (size_t)(T + i) * x->ld_q + RUN * run, _MM_HINT_T0);
+        multiply_run(u, K, (const __m512i *const[2]){p->q[0][run], p->q[1][run]},
+                     (const beside *const[2]){p->b[0] + run, p->b[1] + run}, x, run, T, R);
+        UNROLL
+        for (int i = 0; i < T; i++) {
+            const __m512 scale = _mm512_set1_ps(x->scale[(size_t)i * x->ld_scale + run]);
+            UNROLL
+            for (int r = 0; r < R; r++)
+                _mm512_store_ps(kept[i] + LANES * r,
+                                _mm512_fmadd_ps(u[i][r], scale, _mm512_load_ps(kept[i] + LANES * r)));
+        }
+    }
+}
+
+typedef void tile_function(float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t run0, size_t run1);
+
+#define TILE_OF(K, T, R)                                                                                               \
+    static void tile_##K##_##T##_##R(float(*kept)[2 * LANES], const panel *p, const bytes *x, size_t run0,             \
+                                     size_t run1)                                                                      \
+    {                                                                                                                  \
+        tile(K, kept, p, x, run0, run1, T, R);                                                                         \
+    }
+#define TILES_OF(K)                                                                                                    \
+    TILE_OF(K, 1, 1)                                                                                                   \
+    TILE_OF(K, 2, 1)                                                                                                   \
+    TILE_OF(K, 3, 1)                                                                                                   \
+    TILE_OF(K, 4, 1)                                                                                                   \
+    TILE_OF(K, 5, 1)                                                                                                   \
+    TILE_OF(K, 6, 1)                                                                                                   \
+    TILE_OF(K, 1, 2)                                                                                                   \
+    TILE_OF(K, 2, 2)                                                                                                   \
+    TILE_OF(K, 3, 2)                                                                                                   \
+    TILE_OF(K, 4, 2)                                                                                                   \
+    TILE_OF(K, 5, 2)                                                                                                   \
+    TILE_OF(K, 6, 2)
+TILES_OF(BY_32)
+TILES_OF(ZERO_32)
+TILES_OF(MIN_32)
+TILES_OF(K_32)
+TILES_OF(BY_16)
+TILES_OF(K_16)
+
+#define NAMES(K)                                                                                                       \
+    [K] = {{tile_##K##_1_1, tile_##K##_2_1, tile_##K##_3_1, tile_##K##_4_1, tile_##K##_5_1, tile_##K##_6_1},           \
+           {tile_##K##_1_2, tile_##K##_2_2, tile_##K##_3_2, tile_##K##_4_2, tile_##K##_5_2, tile_##K##_6_2}}
+static tile_function *const tiles[][2][TILE] = {NAMES(BY_32), NAMES(ZERO_32), NAMES(MIN_32),
+                                                NAMES(K_32),  NAMES(BY_16),   NAMES(K_16)};
+
+/* All rows of activations [m, up to CHUNK] times some runs of a panel. */
+static void all_tiles(const kind K, const int offset, float (*kept)[2 * LANES], const panel *p, const zb_q8_rows *x,
+                      size_t row, size_t m, size_t k, size_t n, size_t run0, size_t run1, size_t R)
+{
+    int32_t a[TILE][MOST_A] __attribute__((aligned(64)));
+    const size_t n_tiles = (m + TILE - 1) / TILE;
+    for (size_t i = 0, left = n_tiles, T; i < m; i += T, left--) {
+        T = (m - i + left - 1) / left;
+        const bytes xs = bytes_at(x, row + i, k, a);
+        prepare_rows(K, offset, &xs, x, row + i, k, n, T);
+        tiles[K][R - 1][T - 1](kept + i, p, &xs, run0, run1);
+    }
+}
+
+INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
+                 int accumulate)
+{
+    const kind K = kind_of(t);
+    uint8_t room[2][LANES * MOST_BYTES];
+    shared s[2];
+    panel p __attribute__((aligned(64)));
+    float kept[CHUNK][2 * LANES] __attribute__((aligned(64)));
+    const size_t span = m <= THIN_M ? 1 : STRETCH_RUNS;
+    for (size_t i = 0; i < m; i += CHUNK) {
+        const size_t some = min_size(CHUNK, m - i);
+        for (size_t row = 0; row < w->n_rows; row += 2 * LANES) {
+            const size_t n_rows = min_size(2 * LANES, w->n_rows - row), R = n_rows > LANES ? 2 : 1;
+            ahead next[2] = {ahead_of(w, row + 2 * LANES, LANES), ahead_of(w, row + 3 * LANES, LANES)};
+            memset(kept, 0, some * sizeof *kept);
+            for (size_t k = 0; k < w->cols; k += STRETCH) {
+                const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
+                rows from[2];
+                for (size_t r = 0; r < R; r++) {
+                    from[r] = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
+                    besides(t, p.b[r], from + r, runs, s + r);
+                }
+                for (size_t run = 0; run < runs; run++) {
+                    for (size_t r = 0; r < R; r++) {
+                        fetch(t, next + r);
+                        if (is_large(t) && run % BLOCK_RUNS == 0)
+                            share(t, s + r, from[r].at + run * bytes_of_two_runs(t) / 2, from[r].stride);
+                        numbers(t, p.q[r][run], from + r, run, s + r);
+                    }
+                    if ((run + 1) % span == 0 || run + 1 == runs)
+                        all_tiles(K, offset_of(t), kept, &p, x, i, some, k, n, run / span * span, run + 1, R);
+                }
+            }
+            for (size_t j = 0; j < some; j++)
+                for (size_t r = 0; r < R; r++)
+                    store_totals(y + (i + j) * ld_y + row + LANES * r, _mm512_load_ps(kept[j] + LANES * r),
+                                 n_rows - LANES * r, accumulate);
+        }
+    }
+}
+
+/* ---- the table ---- */
+
+#define TYPES(X)                                                                                                       \
+    X(ZB_Q4_0)                                                                                                         \
+    X(ZB_Q4_1)                                                                                                         \
+    X(ZB_Q5_0)                                                                                                         \
+    X(ZB_Q8_0)                                                                                                         \
+    X(ZB_Q2_K)                                                                                                         \
+    X(ZB_Q3_K)                                                                                                         \
+    X(ZB_Q4_K)                                                                                                         \
+    X(ZB_Q5_K)                                                                                                         \
+    X(ZB_Q6_K)                                                                                                         \
+    X(ZB_IQ4_NL)                                                                                                       \
+    X(ZB_GROUP4)                                                                                                       \
+    X(ZB_GROUP8)
+
+typedef void product_function(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate);
+
+#define FEW_OF(t, T)                                                                                                   \
+    static void few_##t##_##T(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate)  \
+    {                                                                                                                  \
+        (void)m;                                                                                                       \
+        few(t, y, ld_y, x, w, accumulate, T);                                                                          \
+    }
+#define PRODUCTS_OF(t)                                                                                                 \
+    FEW_OF(t, 1)                                                                                                       \
+    FEW_OF(t, 2)                                                                                                       \
+    FEW_OF(t, 3)                                                                                                       \
+    FEW_OF(t, 4)                                                                                                       \
+    static void many_##t(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate)       \
+    {                                                                                                                  \
+        many(t, y, ld_y, x, m, w, accumulate);                                                                         \
+    }
+TYPES(PRODUCTS_OF)
+
+#define ROW(t)  [t] = {few_##t##_1, few_##t##_2, few_##t##_3, few_##t##_4, many_##t},
+#define TYPE(t) | 1u << t
+static product_function *const products[ZB_N_DTYPES][FEW + 1] = {TYPES(ROW)};
+
+static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
+                      int accumulate)
+{
+    if (row1 <= row0 || m == 0)
+        return;
+    const weights rows_of = {zb_mat_row(w, row0), zb_row_bytes(w->dtype, w->ld), row1 - row0, w->cols, w->ld > w->cols};
+    products[w->dtype][min_size(m, FEW + 1) - 1](y + row0, ld_y, x, m, &rows_of, accumulate);
+}
+
+/* Sums of the bytes of each 16 of 64. */
+INLINE void sums_of_16(int16_t *sum, __m512i q, size_t n)
+{
+    const __m512i eights = _mm512_sad_epu8(_mm512_xor_si512(q, _mm512_set1_epi8((char)0x80)), _mm512_setzero_si512());
+    const __m512i both = _mm512_add_epi64(eights, _mm512_shuffle_epi32(eights, _MM_PERM_BADC));
+    const __m128i words = _mm512_cvtepi64_epi16(_mm512_sub_epi64(both, _mm512_set1_epi64(16 * 128)));
+    const __m128i four = _mm_shuffle_epi8(words, _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 0, 1, 4, 5, 8, 9, 12, 13));
+    _mm_mask_storeu_epi16(sum, (__mmask8)((1u << (n / 16)) - 1), four);
+}
+
+static void to_q8(int8_t *q, float *scale, int16_t *sum, const float *x, size_t n)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    for (size_t k = 0; k < n; k += RUN) {
+        const size_t end = min_size(RUN, n - k);
+        const int vectors = (int)(end / LANES);
+        __m512 v[4];
+        __m512i most = _mm512_setzero_si512();
+        for (int i = 0; i < 4; i++) {
+            v[i] = i < vectors ? _mm512_loadu_ps(x + k + LANES * (size_t)i) : _mm512_setzero_ps();
+            most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(v[i]), magnitude));
+        }
+        /* of numbers without a sign the bits rise as they do; what is not finite lies above all others */
+        const uint32_t bits = _mm512_reduce_max_epu32(most);
+        const int finite = bits < 0x7F800000u;
+        const float top = zb_bits_f32(bits), per = bits > 0 ? 127.0f / top : 0.0f;
+        scale[k / RUN] = finite ? top / 127.0f : NAN;
+        const __m512 by = _mm512_set1_ps(finite && per < INFINITY ? per : 0.0f);
+        __m512i all = _mm512_setzero_si512();
+        for (int i = 0; i < 4; i++) {
+            const __m512 r = _mm512_mul_ps(v[i], by);
+            const __m128i bytes_of = _mm512_cvtepi32_epi8(finite ? _mm512_cvtps_epi32(r) : _mm512_setzero_si512());
+            if (i < vectors)
+                _mm_storeu_si128((__m128i *)(void *)(q + k + LANES * (size_t)i), bytes_of);
+            const __m512i wide = _mm512_broadcast_i32x4(bytes_of);
+            all = _mm512_mask_mov_epi64(all, (__mmask8)(3u << (2 * i)), wide);
+        }
+        sums_of_16(sum + k / 16, all, end);
+    }
+}
+
+static double peak(zb_dtype t, size_t rounds, float *sink)
+{
+    if (t != ZB_Q8_0)
+        return zb_kernels_avx512.peak(t, rounds, sink);
+    enum { CHAINS = 16 };
+    __m512i acc[CHAINS];
+    const __m512i b = _mm512_set1_epi8((char)(1.0f + *sink)), c = _mm512_set1_epi8((char)(2.0f - *sink));
+    for (int i = 0; i < CHAINS; i++)
+        acc[i] = _mm512_set1_epi32(i);
+    for (size_t r = 0; r < rounds; r++)
+        UNROLL
+    for (int i = 0; i < CHAINS; i++)
+        acc[i] = _mm512_dpbusd_epi32(acc[i], b, c);
+    for (int i = 1; i < CHAINS; i++)
+        acc[0] = _mm512_add_epi32(acc[0], acc[i]);
+    *sink = 0x1p-32f * (float)(uint32_t)_mm512_reduce_add_epi32(acc[0]);
+    return 2.0 * CHAINS * 64 * (double)rounds;
+}
+
+const zb_kernels zb_kernels_avx512vnni = {
+    .name = "avx512vnni",
+    .matmul_q8 = matmul_q8,
+    .to_q8 = to_q8,
+    .q8_types = 0 TYPES(TYPE),
+    .peak = peak,
+};
+
+#else
+typedef int zb_no_avx512vnni_kernels;
+#endif

@@ -1,0 +1,479 @@
+/* q8_turn.h — weights in blocks made ready for products of bytes: sixteen rows side by side, a lane each. Knows every
+ * type's layout; nothing about activations.
+ *
+ * A run is 64 columns of 16 rows. Its numbers stand in 16 vectors: lane r of vector j holds the columns 4j to 4j + 3 of
+ * row r as unsigned bytes, the type's offset (see offset_of) not yet taken off. Beside them stand, as far as the kind
+ * of the type has them, scales and whatever is subtracted, a lane for each row too.
+ *
+ * Scales are got ready for a stretch of 8 runs: where they stand alone among the blocks they are copied together one by
+ * one, which costs the vector units nothing. What several runs of a large block share is turned once a block. */
+#ifndef ZB_Q8_TURN_H
+#define ZB_Q8_TURN_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "kernels/unroll.h"
+#include "quant/blocks.h"
+
+enum {
+    LANES = 16,       /* rows                    */
+    RUN = ZB_Q8_RUN,  /* columns                 */
+    STRETCH_RUNS = 8, /* two blocks of 256       */
+    STRETCH = STRETCH_RUNS * RUN,
+    BLOCK_RUNS = ZB_QKK / RUN
+};
+
+/* What is done with the sums of a run:
+ *   BY_32   a scale for each 32                        w = d (q - offset)
+ *   ZERO_32 and an integer to subtract, the row's own  w = d (q - zero)
+ *   MIN_32  and a number to add                        w = d q + m
+ *   K_32    and one to subtract, integers and a scale  w = d q - dmin min
+ *   BY_16   a scale for each 16
+ *   K_16    and one to subtract, integers and a scale                                                       */
+typedef enum kind { BY_32, ZERO_32, MIN_32, K_32, BY_16, K_16 } kind;
+
+INLINE kind kind_of(const zb_dtype t)
+{
+    return t == ZB_GROUP4 || t == ZB_GROUP8 ? ZERO_32
+           : t == ZB_Q4_1                   ? MIN_32
+           : t == ZB_Q4_K || t == ZB_Q5_K   ? K_32
+           : t == ZB_Q6_K || t == ZB_Q3_K   ? BY_16
+           : t == ZB_Q2_K                   ? K_16
+                                            : BY_32;
+}
+
+/* What was added to a number to make it unsigned. */
+INLINE int offset_of(const zb_dtype t)
+{
+    return t == ZB_Q8_0 || t == ZB_IQ4_NL ? 128
+           : t == ZB_Q4_0                 ? 8
+           : t == ZB_Q5_0                 ? 16
+           : t == ZB_Q6_K                 ? 32
+           : t == ZB_Q3_K                 ? 4
+                                          : 0;
+}
+
+/* Bytes of 64 columns of a row, twice that for what halves do not divide. */
+INLINE size_t bytes_of_two_runs(const zb_dtype t)
+{
+    return t == ZB_Q8_0                     ? 136
+           : t == ZB_Q4_0 || t == ZB_IQ4_NL ? 72
+           : t == ZB_Q4_1 || t == ZB_GROUP4 ? 80
+           : t == ZB_Q5_0                   ? 88
+           : t == ZB_GROUP8                 ? 144
+           : t == ZB_Q4_K                   ? 72
+           : t == ZB_Q5_K                   ? 88
+           : t == ZB_Q6_K                   ? 105
+           : t == ZB_Q3_K                   ? 55
+                                            : 42; /* Q2_K */
+}
+
+INLINE int is_large(const zb_dtype t)
+{
+    return t == ZB_Q2_K || t == ZB_Q3_K || t == ZB_Q4_K || t == ZB_Q5_K || t == ZB_Q6_K;
+}
+
+/* Sixteen rows: the first byte of a stretch in the first, and what lies between two rows. */
+typedef struct rows {
+    const uint8_t *at;
+    size_t stride;
+} rows;
+
+/* What a run has beside its numbers. */
+typedef struct beside {
+    __m512 d[4];    /* scales: 2 or 4                                                                      */
+    __m512i min[2]; /* K_32: pairs of 16 bits, one for each 32; K_16: two such, for each 16;
+                       ZERO_32: the integer twice, for each 32; MIN_32: f32, for each 32                    */
+    __m512 dmin;
+} beside;
+
+/* Parts of large blocks that several runs share, turned. */
+typedef struct shared {
+    __m512i low[32], high[16];
+} shared;
+
+/* ---- rows to lanes ---- */
+
+INLINE void turn_four(__m512i out[4], const __m512i a[4])
+{
+    const __m512i t0 = _mm512_unpacklo_epi32(a[0], a[1]), t1 = _mm512_unpackhi_epi32(a[0], a[1]);
+    const __m512i t2 = _mm512_unpacklo_epi32(a[2], a[3]), t3 = _mm512_unpackhi_epi32(a[2], a[3]);
+    out[0] = _mm512_unpacklo_epi64(t0, t2);
+    out[1] = _mm512_unpackhi_epi64(t0, t2);
+    out[2] = _mm512_unpacklo_epi64(t1, t3);
+    out[3] = _mm512_unpackhi_epi64(t1, t3);
+}
+
+INLINE __m128i load16(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+/* 16 bytes of each row: lane r of out[j] holds four of row r. */
+INLINE void turn_16(__m512i out[4], const uint8_t *at, size_t stride)
+{
+    __m512i a[4];
+    UNROLL
+    for (size_t i = 0; i < 4; i++) {
+        const uint8_t *p = at + i * stride;
+        a[i] = _mm512_castsi128_si512(load16(p));
+        a[i] = _mm512_inserti32x4(a[i], load16(p + 4 * stride), 1);
+        a[i] = _mm512_inserti32x4(a[i], load16(p + 8 * stride), 2);
+        a[i] = _mm512_inserti32x4(a[i], load16(p + 12 * stride), 3);
+    }
+    turn_four(out, a);
+}
+
+/* 32 bytes of each row, in 8 vectors. */
+INLINE void turn_32(__m512i out[8], const uint8_t *at, size_t stride)
+{
+    __m512i half[2][4];
+    UNROLL
+    for (size_t h = 0; h < 2; h++) { /* rows 0 to 7, then 8 to 15: quarter by quarter (i, i), (i + 4, i + 4) */
+        __m512i a[4];
+        UNROLL
+        for (size_t i = 0; i < 4; i++) {
+            const uint8_t *p = at + (8 * h + i) * stride;
+            a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)p)),
+                                      _mm256_loadu_si256((const __m256i *)(const void *)(p + 4 * stride)), 1);
+        }
+        turn_four(half[h], a);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        out[j] = _mm512_shuffle_i32x4(half[0][j], half[1][j], 0x88);
+        out[4 + j] = _mm512_shuffle_i32x4(half[0][j], half[1][j], 0xDD);
+    }
+}
+
+/* ---- numbers ---- */
+
+INLINE __m512i low_half(__m512i v)
+{
+    return _mm512_and_si512(v, _mm512_set1_epi8(0x0F));
+}
+
+INLINE __m512i high_half(__m512i v)
+{
+    return low_half(_mm512_srli_epi32(v, 4));
+}
+
+/* a | (b & c) */
+INLINE __m512i or_and(__m512i a, __m512i b, __m512i c)
+{
+    return _mm512_ternarylogic_epi32(a, b, c, 0xF8);
+}
+
+/* Blocks of 32 with halves of bytes: the low ones are the first 16 columns. */
+INLINE void halves(__m512i q[8], const uint8_t *at, size_t stride)
+{
+    __m512i p[4];
+    turn_16(p, at, stride);
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        q[j] = low_half(p[j]);
+        q[4 + j] = high_half(p[j]);
+    }
+}
+
+/* Bits 0 to 31 of each lane are the fifth bits of its 32 columns. */
+INLINE void fifth_bits(__m512i q[8], __m512i bits)
+{
+    UNROLL
+    for (int j = 0; j < 8; j++) {
+        const __m512i spread =
+            _mm512_shuffle_epi8(bits, _mm512_add_epi8(_mm512_set1_epi8((char)(j / 2)),
+                                                      _mm512_set4_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0)));
+        const __m512i which = _mm512_set1_epi32(j % 2 ? (int)0x80402010u : 0x08040201);
+        q[j] = _mm512_mask_add_epi8(q[j], _mm512_test_epi8_mask(spread, which), q[j], _mm512_set1_epi8(16));
+    }
+}
+
+/* Numbers of IQ4_NL, and 128. */
+INLINE __m512i iq4_table(void)
+{
+    const __m128i values = _mm_loadu_si128((const __m128i *)(const void *)zb_iq4_nl_values);
+    return _mm512_broadcast_i32x4(_mm_xor_si128(values, _mm_set1_epi8((char)0x80)));
+}
+
+/* What the runs of the large block at `at` share. */
+INLINE void share(const zb_dtype t, shared *s, const uint8_t *at, size_t stride)
+{
+    if (t == ZB_Q5_K)
+        turn_32(s->high, at + offsetof(zb_block_q5_k, high), stride);
+    if (t == ZB_Q6_K) {
+        for (size_t i = 0; i < 4; i++)
+            turn_32(s->low + 8 * i, at + offsetof(zb_block_q6_k, low) + 32 * i, stride);
+        for (size_t i = 0; i < 2; i++)
+            turn_32(s->high + 8 * i, at + offsetof(zb_block_q6_k, high) + 32 * i, stride);
+    }
+    if (t == ZB_Q3_K) {
+        for (size_t i = 0; i < 2; i++)
+            turn_32(s->low + 8 * i, at + offsetof(zb_block_q3_k, q) + 32 * i, stride);
+        turn_32(s->high, at + offsetof(zb_block_q3_k, high), stride);
+    }
+    if (t == ZB_Q2_K)
+        for (size_t i = 0; i < 2; i++)
+            turn_32(s->low + 8 * i, at + offsetof(zb_block_q2_k, q) + 32 * i, stride);
+}
+
+INLINE __m512i turned_right(__m512i v, int by)
+{
+    return _mm512_rorv_epi32(v, _mm512_set1_epi32(by));
+}
+
+/* Numbers of run `run` of a stretch. Large blocks: `s` is of the block it belongs to. */
+INLINE void numbers(const zb_dtype t, __m512i q[16], const rows *w, size_t run, const shared *s)
+{
+    const size_t stride = w->stride;
+    const uint8_t *at = w->at + run * bytes_of_two_runs(t) / 2; /* small blocks */
+    const uint8_t *large = w->at + run / BLOCK_RUNS * BLOCK_RUNS * bytes_of_two_runs(t) / 2;
+    const int r = (int)(run % BLOCK_RUNS);
+    switch (t) {
+    case ZB_Q8_0:
+        turn_32(q, at + 2, stride);
+        turn_32(q + 8, at + 36, stride);
+        UNROLL
+        for (int j = 0; j < 16; j++)
+            q[j] = _mm512_xor_si512(q[j], _mm512_set1_epi8((char)0x80));
+        break;
+    case ZB_GROUP8:
+        turn_32(q, at + 4, stride);
+        turn_32(q + 8, at + 40, stride);
+        break;
+    case ZB_Q4_0:
+        halves(q, at + 2, stride);
+        halves(q + 8, at + 20, stride);
+        break;
+    case ZB_Q4_1:
+    case ZB_GROUP4:
+        halves(q, at + 4, stride);
+        halves(q + 8, at + 24, stride);
+        break;
+    case ZB_Q5_0:
+        halves(q, at + 6, stride);
+        halves(q + 8, at + 28, stride);
+        fifth_bits(q, s->high[2 * run]);
+        fifth_bits(q + 8, s->high[2 * run + 1]);
+        break;
+    case ZB_IQ4_NL: {
+        const __m512i table = iq4_table();
+        halves(q, at + 2, stride);
+        halves(q + 8, at + 20, stride);
+        UNROLL
+        for (int j = 0; j < 16; j++)
+            q[j] = _mm512_shuffle_epi8(table, q[j]);
+        break;
+    }
+    case ZB_Q4_K:
+    case ZB_Q5_K: {
+        __m512i p[8];
+        turn_32(p, large + (t == ZB_Q4_K ? offsetof(zb_block_q4_k, q) : offsetof(zb_block_q5_k, q)) + 32 * (size_t)r,
+                stride);
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            q[j] = low_half(p[j]);
+            q[8 + j] = high_half(p[j]);
+            if (t == ZB_Q5_K) { /* bits 2r and 2r + 1 */
+                const __m512i fifth = _mm512_set1_epi8(16);
+                q[j] = or_and(q[j], turned_right(s->high[j], 2 * r - 4), fifth);
+                q[8 + j] = or_and(q[8 + j], turned_right(s->high[j], 2 * r - 3), fifth);
+            }
+        }
+        break;
+    }
+    case ZB_Q6_K: { /* 128 columns in 64 low bytes and 32 high ones; odd runs have the upper halves of the low bytes */
+        const __m512i *low = s->low + r / 2 * 16, *high = s->high + r / 2 * 8;
+        const int by = r % 2 * 4;
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            const __m512i two = _mm512_set1_epi8(0x30);
+            q[j] = or_and(low_half(turned_right(low[j], by)), turned_right(high[j], by - 4), two);
+            q[8 + j] = or_and(low_half(turned_right(low[8 + j], by)), turned_right(high[j], by - 2), two);
+        }
+        break;
+    }
+    case ZB_Q3_K: { /* 128 columns in 32 bytes, two bits each; third bits in the order of the 32s */
+        const __m512i *low = s->low + r / 2 * 8;
+        const int by = r % 2 * 4;
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            const __m512i three = _mm512_set1_epi8(3), third = _mm512_set1_epi8(4);
+            q[j] =
+                or_and(_mm512_and_si512(turned_right(low[j], by), three), turned_right(s->high[j], 2 * r - 2), third);
+            q[8 + j] = or_and(_mm512_and_si512(turned_right(low[j], by + 2), three),
+                              turned_right(s->high[j], 2 * r - 1), third);
+        }
+        break;
+    }
+    case ZB_Q2_K: {
+        const __m512i *low = s->low + r / 2 * 8;
+        const int by = r % 2 * 4;
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            q[j] = _mm512_and_si512(turned_right(low[j], by), _mm512_set1_epi8(3));
+            q[8 + j] = _mm512_and_si512(turned_right(low[j], by + 2), _mm512_set1_epi8(3));
+        }
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+/* ---- what stands beside them ---- */
+
+/* f16 in the lower 16 bits of each lane. */
+INLINE __m512 f16_lanes(__m512i v)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v));
+}
+
+/* Byte b of each lane. */
+INLINE __m512 byte_lanes(__m512i v, int b)
+{
+    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(v, (unsigned)(8 * b)), _mm512_set1_epi32(0xFF)));
+}
+
+INLINE __m512 signed_byte_lanes(__m512i v, int b)
+{
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(v, (unsigned)(24 - 8 * b)), 24));
+}
+
+/* Bytes 2i and 2i + 1 of each lane as a pair of 16 bits. */
+INLINE __m512i pair_lanes(__m512i v, int i)
+{
+    const __m512i at = _mm512_set4_epi32((int)0x800D800C, (int)0x80098008, (int)0x80058004, (int)0x80018000);
+    return _mm512_shuffle_epi8(_mm512_srli_epi32(v, (unsigned)(16 * i)), at);
+}
+
+/* 2 bytes of each row. */
+INLINE void copy_2(uint16_t to[LANES], const uint8_t *at, size_t stride)
+{
+    for (size_t r = 0; r < LANES; r++)
+        memcpy(to + r, at + r * stride, 2);
+}
+
+INLINE void copy_4(uint32_t to[LANES], const uint8_t *at, size_t stride)
+{
+    for (size_t r = 0; r < LANES; r++)
+        memcpy(to + r, at + r * stride, 4);
+}
+
+INLINE __m512 f16_copied(const uint16_t from[LANES])
+{
+    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)from));
+}
+
+/* Two scales a run; for Q5_0 the fifth bits too. */
+INLINE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t n_runs, shared *s)
+{
+    const size_t size = bytes_of_two_runs(t) / 4;
+    if (kind_of(t) == BY_32) {
+        uint16_t d[2 * STRETCH_RUNS][LANES] __attribute__((aligned(64)));
+        for (size_t i = 0; i < 2 * n_runs; i++)
+            copy_2(d[i], w->at + i * size, w->stride);
+        if (t == ZB_Q5_0)
+            for (size_t i = 0; i < 2 * n_runs; i++)
+                copy_4((uint32_t *)(void *)(s->high + i), w->at + i * size + offsetof(zb_block_q5_0, high), w->stride);
+        for (size_t i = 0; i < 2 * n_runs; i++)
+            b[i / 2].d[i % 2] = f16_copied(d[i]);
+        return;
+    }
+    uint32_t both[2 * STRETCH_RUNS][LANES] __attribute__((aligned(64)));
+    for (size_t i = 0; i < 2 * n_runs; i++)
+        copy_4(both[i], w->at + i * size, w->stride);
+    for (size_t i = 0; i < 2 * n_runs; i++) {
+        const __m512i v = _mm512_load_si512(both[i]);
+        b[i / 2].d[i % 2] = f16_lanes(v);
+        if (kind_of(t) == MIN_32)
+            b[i / 2].min[i % 2] = _mm512_castps_si512(f16_lanes(_mm512_srli_epi32(v, 16)));
+        else
+            b[i / 2].min[i % 2] =
+                _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0F0E0F0E, 0x0B0A0B0A, 0x07060706, 0x03020302));
+    }
+}
+
+/* Four runs of a large block. */
+INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *at, size_t stride)
+{
+    const __m512i four = _mm512_set1_epi8(0x0F), two = _mm512_set1_epi8(0x30);
+    __m512i head[4];
+    if (t == ZB_Q4_K || t == ZB_Q5_K) {
+        turn_16(head, at, stride);
+        const __m512 d = f16_lanes(head[0]), dmin = f16_lanes(_mm512_srli_epi32(head[0], 16));
+        const __m512i six = _mm512_set1_epi8(0x3F), x = head[1], y = head[2], z = head[3];
+        const __m512i scale[2] = {_mm512_and_si512(x, six), or_and(low_half(z), _mm512_srli_epi32(x, 2), two)};
+        const __m512i min[2] = {_mm512_and_si512(y, six), or_and(high_half(z), _mm512_srli_epi32(y, 2), two)};
+        UNROLL
+        for (int r = 0; r < BLOCK_RUNS; r++) {
+            UNROLL
+            for (int i = 0; i < 2; i++)
+                b[r].d[i] = _mm512_mul_ps(d, byte_lanes(scale[r / 2], r % 2 * 2 + i));
+            b[r].min[0] = pair_lanes(min[r / 2], r % 2);
+            b[r].dmin = dmin;
+        }
+    }
+    if (t == ZB_Q6_K) {
+        uint16_t copied[LANES] __attribute__((aligned(64)));
+        copy_2(copied, at + offsetof(zb_block_q6_k, d), stride);
+        turn_16(head, at + offsetof(zb_block_q6_k, scale), stride);
+        const __m512 d = f16_copied(copied);
+        UNROLL
+        for (int r = 0; r < BLOCK_RUNS; r++)
+            UNROLL
+        for (int i = 0; i < 4; i++)
+            b[r].d[i] = _mm512_mul_ps(d, signed_byte_lanes(head[r], i));
+    }
+    if (t == ZB_Q3_K) { /* the last 16 bytes: two of the numbers, then 12 of scales, then d */
+        turn_16(head, at + sizeof(zb_block_q3_k) - 16, stride);
+        const __m512 d = f16_lanes(_mm512_srli_epi32(head[3], 16));
+        __m512i s[3];
+        UNROLL
+        for (int i = 0; i < 3; i++)
+            s[i] = _mm512_or_si512(_mm512_srli_epi32(head[i], 16), _mm512_slli_epi32(head[i + 1], 16));
+        const __m512i scale[4] = {or_and(low_half(s[0]), _mm512_slli_epi32(s[2], 4), two),
+                                  or_and(low_half(s[1]), _mm512_slli_epi32(s[2], 2), two),
+                                  or_and(high_half(s[0]), s[2], two),
+                                  or_and(high_half(s[1]), _mm512_srli_epi32(s[2], 2), two)};
+        UNROLL
+        for (int r = 0; r < BLOCK_RUNS; r++)
+            UNROLL
+        for (int i = 0; i < 4; i++)
+            b[r].d[i] = _mm512_mul_ps(d, _mm512_sub_ps(byte_lanes(scale[r], i), _mm512_set1_ps(32)));
+    }
+    if (t == ZB_Q2_K) {
+        uint32_t copied[LANES] __attribute__((aligned(64)));
+        copy_4(copied, at + offsetof(zb_block_q2_k, d), stride);
+        turn_16(head, at, stride);
+        const __m512i both = _mm512_load_si512(copied);
+        const __m512 d = f16_lanes(both), dmin = f16_lanes(_mm512_srli_epi32(both, 16));
+        UNROLL
+        for (int r = 0; r < BLOCK_RUNS; r++) {
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                b[r].d[i] = _mm512_mul_ps(d, byte_lanes(_mm512_and_si512(head[r], four), i));
+            UNROLL
+            for (int i = 0; i < 2; i++)
+                b[r].min[i] = pair_lanes(high_half(head[r]), i);
+            b[r].dmin = dmin;
+        }
+    }
+}
+
+/* The n_runs runs of a stretch; large blocks are whole. `s` takes what only Q5_0 has. */
+INLINE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs, shared *s)
+{
+    if (!is_large(t)) {
+        beside_small(t, b, w, n_runs, s);
+        return;
+    }
+    for (size_t r = 0; r < n_runs; r += BLOCK_RUNS)
+        beside_large(t, b + r, w->at + r * bytes_of_two_runs(t) / 2, w->stride);
+}
+
+#endif
