@@ -429,10 +429,9 @@ zamba_status zb_config_parse(zb_config *c, const json_t *root, const char *name,
     const char *type = json_string_value(json_object_get(root, "model_type"));
     if (!json_is_object(root))
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: not a JSON object", name);
-    if (json_object_get(root, "quantization_config") != NULL &&
-        !json_is_null(json_object_get(root, "quantization_config")))
-        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: quantization_config: quantized checkpoints cannot be read yet",
-                       name);
+    zamba_status packing = zb_packing_parse(&c->packing, json_object_get(root, "quantization_config"), name, err);
+    if (packing != ZAMBA_OK)
+        return packing;
     if (type == NULL || (strcmp(type, "zamba") != 0 && strcmp(type, "zamba2") != 0))
         return zb_fail(err, type == NULL ? ZAMBA_E_FORMAT : ZAMBA_E_UNSUPPORTED,
                        "%s: model_type is %.60s, wanted zamba or zamba2", name, type == NULL ? "missing" : type);

@@ -7,6 +7,7 @@
 
 #include "core/status.h"
 #include "kernels/kernels.h"
+#include "model/packing.h"
 
 typedef enum zb_family { ZB_ZAMBA1, ZB_ZAMBA2 } zb_family;
 typedef enum zb_dialect { ZB_ZYPHRA_2024, ZB_TRANSFORMERS_4, ZB_TRANSFORMERS_5 } zb_dialect;
@@ -34,6 +35,7 @@ typedef struct zb_config {
     int tied_head;
     int32_t bos, pad, eos[ZB_MAX_EOS];
     size_t n_eos;
+    zb_packing packing; /* how matrices are packed, if they are                                     */
     char rope_note[128], dt_floor_note[128];
 } zb_config;
 

@@ -44,14 +44,19 @@ static zamba_status check_shape(const zb_tensor *t, const zb_spec *s, zamba_erro
     return ZAMBA_OK;
 }
 
-static zamba_status check_equal(const zb_tensor *a, const zb_tensor *b, zamba_error *err)
+static zamba_status differ(const zb_tensor *a, const zb_tensor *b, zamba_error *err)
 {
-    if (a->dtype == b->dtype && a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0)
-        return ZAMBA_OK;
     return zb_fail(err, ZAMBA_E_MISMATCH,
                    "%s: tensors %s and %s are tied but differ; which one is right cannot be told (was the model saved "
                    "with broken ties?)",
                    b->file, a->name, b->name);
+}
+
+static zamba_status check_equal(const zb_tensor *a, const zb_tensor *b, zamba_error *err)
+{
+    if (a->dtype == b->dtype && a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0)
+        return ZAMBA_OK;
+    return differ(a, b, err);
 }
 
 static const zb_tensor *take(binder *b, const char *name)
@@ -105,10 +110,10 @@ static zamba_status list_shared(binder *b)
     return ZAMBA_OK;
 }
 
-static zamba_status find_shared(binder *b, const zb_spec *s, const zb_tensor **out)
+/* The first tensor of that name in a block, or the place where it would be. */
+static size_t shared_at(const binder *b, const char *suffix, int32_t block)
 {
-    const shared_name wanted = {.suffix = s->name + s->suffix, .block = s->block, .layer = -1};
-    zamba_status st = ZAMBA_OK;
+    const shared_name wanted = {.suffix = suffix, .block = block, .layer = -1};
     size_t at = 0, end = b->n_shared;
     while (at < end) { /* the first that is not before it */
         const size_t mid = (at + end) / 2;
@@ -117,10 +122,20 @@ static zamba_status find_shared(binder *b, const zb_spec *s, const zb_tensor **o
         else
             end = mid;
     }
-    for (; at < b->n_shared && st == ZAMBA_OK; at++) {
+    return at;
+}
+
+static int is_shared(const binder *b, size_t at, const char *suffix, int32_t block)
+{
+    return at < b->n_shared && b->shared[at].block == block && strcmp(b->shared[at].suffix, suffix) == 0;
+}
+
+static zamba_status find_shared(binder *b, const zb_spec *s, const zb_tensor **out)
+{
+    const char *suffix = s->name + s->suffix;
+    zamba_status st = ZAMBA_OK;
+    for (size_t at = shared_at(b, suffix, s->block); is_shared(b, at, suffix, s->block) && st == ZAMBA_OK; at++) {
         const zb_tensor *t = b->shared[at].tensor;
-        if (b->shared[at].block != wanted.block || strcmp(b->shared[at].suffix, wanted.suffix) != 0)
-            break;
         b->used[t - b->w->tensors.items] = 1;
         st = check_shape(t, s, b->err);
         if (st == ZAMBA_OK && *out != NULL)
@@ -142,10 +157,55 @@ static zamba_status rename_spec(zb_spec *s, const char *name, zamba_error *err)
     return ZAMBA_OK;
 }
 
-static zamba_status find(binder *b, zb_spec *s, const zb_tensor **out)
+/* One place where s may stand packed. */
+static zamba_status take_packed(binder *b, const zb_spec *s, const zb_tensor *numbers, zb_packed *out)
 {
+    zb_packed one;
+    zamba_status st = zb_packed_find(&one, &b->plan->config.packing, &b->w->tensors, numbers, s, b->err);
+    if (st != ZAMBA_OK || one.n_pieces == 0)
+        return st;
+    for (int i = 0; i < one.n_pieces; i++)
+        b->used[one.pieces[i] - b->w->tensors.items] = 1;
+    const zb_tensor *other = out->n_pieces > 0 ? zb_packed_difference(out, &one) : NULL;
+    if (other != NULL)
+        return differ(out->pieces[0], other, b->err);
+    if (out->n_pieces == 0)
+        *out = one;
+    return ZAMBA_OK;
+}
+
+static zamba_status find_packed(binder *b, zb_spec *s, zb_packed *out)
+{
+    char name[256];
     zamba_status st = ZAMBA_OK;
+    if (!s->quantizable || s->role == ZB_EMBED || !zb_packed_name(name, sizeof name, &b->plan->config.packing, s->name))
+        return ZAMBA_OK;
+    if (s->block >= 0) {
+        const char *suffix = name + s->suffix;
+        for (size_t at = shared_at(b, suffix, s->block); is_shared(b, at, suffix, s->block) && st == ZAMBA_OK; at++)
+            st = take_packed(b, s, b->shared[at].tensor, out);
+    } else if (zb_tensors_find(&b->w->tensors, name) != NULL)
+        st = take_packed(b, s, zb_tensors_find(&b->w->tensors, name), out);
+    if (st == ZAMBA_OK && out->n_pieces > 0 && s->block >= 0) { /* the layer that it was found under */
+        const char *found = out->pieces[0]->name;
+        const size_t layer = (size_t)(strstr(found, ".shared_") - found);
+        snprintf(name, sizeof name, "%.*s%s", (int)layer, found, s->name + s->suffix);
+        if (strcmp(name, s->name) != 0)
+            st = rename_spec(s, name, b->err);
+    }
+    return st;
+}
+
+static zamba_status find(binder *b, zb_spec *s, zb_packed *packed, const zb_tensor **out)
+{
+    zamba_status st = packed != NULL ? find_packed(b, s, packed) : ZAMBA_OK;
     *out = NULL;
+    if (st != ZAMBA_OK)
+        return st;
+    if (packed != NULL && packed->n_pieces > 0) {
+        *out = &packed->tensor;
+        return ZAMBA_OK;
+    }
     if (s->block >= 0) {
         st = find_shared(b, s, out);
         if (st == ZAMBA_OK && *out != NULL && strcmp((*out)->name, s->name) != 0)
@@ -193,7 +253,8 @@ static zamba_status check_extra(const binder *b)
     const zb_tensors *ts = &b->w->tensors;
     size_t extra = 0, first = 0;
     for (size_t i = 0; i < ts->n; i++)
-        if (!b->used[i] && !ignorable(ts->items[i].name))
+        if (!b->used[i] && !ignorable(ts->items[i].name) &&
+            !(b->w->packed != NULL && zb_packed_idle_bias(ts, &ts->items[i])))
             if (extra++ == 0)
                 first = i;
     if (extra == 0)
@@ -234,7 +295,9 @@ static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_sp
     m->cols = s->shape[s->n_dims - 1];
     m->rows = zb_spec_elements(s) / m->cols;
     m->ld = m->cols;
+    m->order = b->w->packed != NULL ? b->w->packed[s - b->plan->specs].order : NULL;
     b->w->in_blocks |= t->dtype >= ZB_N_FLOATS;
+    b->w->ordered |= m->order != NULL;
     if (t->dtype >= ZB_N_FLOATS || (uintptr_t)t->data % zb_dtype_size(t->dtype) == 0)
         return ZAMBA_OK;
     /* a file whose header leaves its data at an odd address: rare, so a copy is good enough */
@@ -278,6 +341,30 @@ static zamba_status to_conv(binder *b, const float **out, const zb_tensor *t, co
             p[k * C + c] = rows[c * K + k];
     *out = p;
     return ZAMBA_OK;
+}
+
+/* Bytes of the checkpoint for which a copy stands now. */
+static void forget(zb_weights *w, const void *data, size_t bytes)
+{
+    for (size_t i = 0; i < w->tensors.n_files; i++)
+        if (zb_file_forget(&w->tensors.files[i], data, bytes))
+            w->forgotten_bytes += bytes;
+}
+
+static zamba_status make_packed(binder *b, zb_packed *p)
+{
+    zamba_status st = zb_packed_make(p, b->err);
+    if (st != ZAMBA_OK)
+        return st;
+    uint32_t *order = (uint32_t *)(uintptr_t)p->order;
+    st = keep(b->w, (void *)(uintptr_t)p->tensor.data, p->tensor.bytes, b->err);
+    if (st == ZAMBA_OK && order != NULL)
+        st = keep(b->w, order, p->tensor.shape[1] * sizeof *order, b->err);
+    else
+        zb_free_aligned(order);
+    for (int i = 0; i < p->n_pieces && st == ZAMBA_OK; i++)
+        forget(b->w, p->pieces[i]->data, p->pieces[i]->bytes);
+    return st;
 }
 
 static zamba_status place(binder *b, const zb_tensor *t, const zb_spec *s)
@@ -431,14 +518,6 @@ static zamba_status join_rows(zb_weights *w, zb_mat *m, zamba_error *err)
     return ZAMBA_OK;
 }
 
-static void forget(zb_weights *w, const zb_mat *m)
-{
-    const size_t bytes = m->rows * zb_row_bytes(m->dtype, m->ld);
-    for (size_t i = 0; i < w->tensors.n_files; i++)
-        if (zb_file_forget(&w->tensors.files[i], m->data, bytes))
-            w->forgotten_bytes += bytes;
-}
-
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err)
 {
     const size_t n_blocks = plan->n_uses > plan->config.n_blocks ? plan->config.n_blocks : 0;
@@ -460,7 +539,7 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
             if (st == ZAMBA_OK)
                 st = join_rows(w, &b->x0_half[k], err);
             if (st == ZAMBA_OK)
-                forget(w, whole[k]);
+                forget(w, whole[k]->data, whole[k]->rows * zb_row_bytes(whole[k]->dtype, whole[k]->ld));
         }
     }
     return st;
@@ -483,17 +562,26 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, z
     w->uses = calloc(plan->n_uses + 1, sizeof *w->uses);
     if (b.used == NULL || w->bound == NULL || w->layers == NULL || w->blocks == NULL || w->uses == NULL)
         st = zb_fail_memory(err, folder, plan->n_specs * sizeof *w->bound);
+    if (st == ZAMBA_OK && c->packing.method != ZB_PACK_NONE) {
+        w->packed = calloc(plan->n_specs, sizeof *w->packed);
+        if (w->packed == NULL)
+            st = zb_fail_memory(err, folder, plan->n_specs * sizeof *w->packed);
+    }
     if (st == ZAMBA_OK)
         st = list_shared(&b);
     /* find and check everything before anything is copied: the file bounds what is allocated */
     for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++)
-        st = find(&b, &plan->specs[i], &w->bound[i]);
+        st = find(&b, &plan->specs[i], w->packed != NULL ? &w->packed[i] : NULL, &w->bound[i]);
     if (st == ZAMBA_OK)
         st = check_spare_head(&b);
     if (st == ZAMBA_OK)
         st = check_extra(&b);
-    for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++)
-        st = place(&b, w->bound[i], &plan->specs[i]);
+    for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++) {
+        if (w->packed != NULL && w->packed[i].n_pieces > 0)
+            st = make_packed(&b, &w->packed[i]);
+        if (st == ZAMBA_OK)
+            st = place(&b, w->bound[i], &plan->specs[i]);
+    }
     if (st == ZAMBA_OK && c->tied_head)
         w->head = w->embed;
     for (size_t i = 0; i < plan->n_uses && st == ZAMBA_OK; i++)
@@ -513,6 +601,7 @@ void zb_weights_close(zb_weights *w)
         zb_free_aligned(w->copies[i]);
     free(w->copies);
     free(w->bound);
+    free(w->packed);
     free(w->layers);
     free(w->blocks);
     free(w->uses);

@@ -4,6 +4,7 @@
 #define ZB_WEIGHTS_H
 
 #include "io/safetensors.h"
+#include "model/packed.h"
 #include "model/plan.h"
 
 typedef struct zb_mixer_weights {
@@ -37,6 +38,7 @@ typedef struct zb_use_weights {
 typedef struct zb_weights {
     zb_tensors tensors;      /* owned mapping                                                      */
     const zb_tensor **bound; /* [plan.n_specs]: where each entry of the list was found        */
+    zb_packed *packed;       /* NULL, or [plan.n_specs]: those that the checkpoint holds packed      */
     zb_mat embed, head;
     const float *final_norm;
     zb_mixer_weights *layers; /* [n_layers]                                                   */

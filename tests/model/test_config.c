@@ -450,7 +450,7 @@ static void test_refused(void **state)
     refuse(transformers_5, "model_type", NULL, F, "model_type is missing", "wanted zamba or zamba2");
     refuse(transformers_5, "model_type", "\"llama\"", U, "model_type is llama", "wanted zamba or zamba2");
     refuse(transformers_5, "model_type", "3", F, "model_type", "wanted zamba or zamba2");
-    refuse(transformers_5, "quantization_config", "{\"bits\": 4}", U, "quantization_config", "quantized");
+    refuse(transformers_5, "quantization_config", "{\"bits\": 4}", F, "quantization_config", "no quant_method");
     refuse(transformers_5, "hidden_size", "-3", F, "hidden_size is -3", "a whole number from 1");
     refuse(transformers_5, "hidden_size", "64.0", F, "hidden_size is 64", "a whole number");
     refuse(transformers_5, "num_hidden_layers", "4", F, "layers_block_type has 5 entries", "num_hidden_layers is 4");
