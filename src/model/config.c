@@ -373,6 +373,7 @@ static void read_dt_floor(reader *r, zb_config *c, zamba_dt_floor floor)
 {
     const json_t *limit = get(r, KEYS("time_step_limit"), NULL);
     const double step_min = get_real(r, KEYS("time_step_min"), 0.001, 0.0, 1e30);
+    c->step_min = step_min;
     c->dt_min = 0.0f;
     c->dt_max = INFINITY;
     if (c->family == ZB_ZAMBA1) {

@@ -31,6 +31,7 @@ typedef struct zb_config {
     size_t mamba_inner, mamba_heads, mamba_head_dim, mamba_state, mamba_groups, mamba_conv, mamba_dt_rank;
     int conv_bias, proj_bias; /* zamba: mamba_conv_bias, mamba_proj_bias; zamba2: always, add_bias */
     float dt_min, dt_max;     /* floor and ceiling of dt as used                                  */
+    double step_min;          /* time_step_min, which ZAMBA_DT_FLOOR_CONFIG takes for the floor   */
     float norm_eps;
     int tied_head;
     int32_t bos, pad, eos[ZB_MAX_EOS];

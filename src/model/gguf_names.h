@@ -16,10 +16,14 @@ int zb_gguf_shape(size_t shape[4], const zb_plan *p, const zb_spec *s);
 zamba_status zb_gguf_rename(zb_tensors *ts, zb_plan *p, const char *path, zamba_error *err);
 
 /* Everything that stands before the tensors: what the model is, its vocabulary and chat template as other programs read
- * them, and the texts of the checkpoint word for word. `plan` is that of the file to be written; with `merged` it is in
- * llama.cpp's layout. `file_type`: general.file_type (zb_gguf_file_type, or that of a quantized preset). */
+ * them, and the texts of the checkpoint word for word. `plan` is that of the file to be written (its config read
+ * with ZAMBA_DT_FLOOR_AUTO); with `merged` it is in llama.cpp's layout. `file_type`: general.file_type
+ * (zb_gguf_file_type, or that of a quantized preset). */
 zamba_status zb_gguf_put_model(zb_gguf_writer *w, const zb_checkpoint *c, const zb_plan *plan, int merged,
                                uint32_t file_type, zamba_error *err);
+
+/* 1 if a file is in llama.cpp's layout: it does not say that it is in ours. */
+int zb_gguf_merged(const zb_gguf *g);
 
 /* general.file_type of a file whose matrices are mostly of this type. */
 uint32_t zb_gguf_file_type(zb_dtype t);

@@ -1,11 +1,10 @@
-/* model.c — opening and closing a checkpoint folder, and the questions about it: info, layers, tensors, memory. */
+/* model.c — opening and closing a checkpoint, and the questions about it: info, layers, tensors, memory. */
 #include "model/model.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/mem.h"
 #include "model/workspace.h"
@@ -57,19 +56,7 @@ static zamba_status check_options(zamba_model_options *o, const zamba_model_opti
     return ZAMBA_OK;
 }
 
-static zamba_status check_folder(const char *path, zamba_error *err)
-{
-    struct stat sb;
-    if (path == NULL || path[0] == '\0')
-        return zb_fail(err, ZAMBA_E_ARG, "model: the path is empty");
-    if (stat(path, &sb) != 0)
-        return zb_fail(err, ZAMBA_E_NOT_FOUND, "%s: no such folder (wanted a checkpoint with config.json)", path);
-    if (!S_ISDIR(sb.st_mode))
-        return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: a file, wanted a checkpoint folder with config.json", path);
-    return ZAMBA_OK;
-}
-
-/* Both are optional: a folder without them runs on ids alone. */
+/* Both are optional: a checkpoint without them runs on ids alone. */
 static zamba_status open_text(zamba_model *m, zamba_error *err)
 {
     zamba_status st = zamba_tokenizer_open(&m->tokenizer, m->path, err);
@@ -139,15 +126,18 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
 {
     zamba_model_options o;
     zb_config config = {0};
+    zb_checkpoint checkpoint = {0};
     *out = NULL;
     zamba_status st = check_options(&o, options, err);
     if (st == ZAMBA_OK)
-        st = check_folder(path, err);
+        st = zb_checkpoint_open(&checkpoint, path, err);
     if (st != ZAMBA_OK)
         return st;
     zamba_model *m = calloc(1, sizeof *m);
-    if (m == NULL)
+    if (m == NULL) {
+        zb_checkpoint_close(&checkpoint);
         return zb_fail_memory(err, path, sizeof *m);
+    }
     pthread_mutex_init(&m->workspace_lock, NULL);
     zb_kv_pool_init(&m->pages, 0);
     m->kernels = zb_kernels_get();
@@ -158,11 +148,12 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     if (m->path == NULL)
         st = zb_fail_memory(err, path, strlen(path));
     if (st == ZAMBA_OK)
-        st = zb_config_read(&config, path, o.dt_floor, err);
+        st = zb_checkpoint_config(&checkpoint, &config, o.dt_floor, err);
     if (st == ZAMBA_OK)
         st = zb_plan_build(&m->plan, &config, path, err);
     if (st == ZAMBA_OK)
-        st = zb_weights_open(&m->weights, &m->plan, path, err);
+        st = zb_weights_open(&m->weights, &m->plan, &checkpoint, err);
+    zb_checkpoint_close(&checkpoint);
     if (st == ZAMBA_OK && o.repack >= 0)
         st = zb_weights_repack(&m->weights, &m->plan, o.repack > 0 ? UINT64_MAX : REPACK_BYTES, err);
     if (st == ZAMBA_OK)

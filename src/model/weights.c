@@ -545,12 +545,13 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
     return st;
 }
 
-zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, zamba_error *err)
+zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkpoint, zamba_error *err)
 {
     const zb_config *c = &plan->config;
+    const char *folder = checkpoint->path;
     binder b = {.w = w, .plan = plan, .folder = folder, .err = err};
     *w = (zb_weights){0};
-    zamba_status st = zb_tensors_open(&w->tensors, folder, err);
+    zamba_status st = zb_checkpoint_tensors(checkpoint, plan, &w->tensors, err);
     if (st != ZAMBA_OK)
         return st;
     for (size_t i = 0; i < w->tensors.n_files; i++)

@@ -3,7 +3,7 @@
 #ifndef ZB_WEIGHTS_H
 #define ZB_WEIGHTS_H
 
-#include "io/safetensors.h"
+#include "model/checkpoint.h"
 #include "model/packed.h"
 #include "model/plan.h"
 
@@ -56,9 +56,9 @@ typedef struct zb_weights {
  * parts of the rows of q, k and v. */
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
 
-/* Map folder's tensors and bind every entry of the list. Missing, extra, misshapen or wrong-typed tensors and tied
+/* Take the tensors of a checkpoint (which then keeps only its texts) and bind every entry of the list. Missing, extra, misshapen or wrong-typed tensors and tied
  * copies that differ are errors that name the tensor. The plan gets the names that were found. */
-zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, const char *folder, zamba_error *err);
+zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkpoint, zamba_error *err);
 void zb_weights_close(zb_weights *w);
 
 #endif
