@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "io/gguf_vocab.h"
 #include "io/json.h"
 #include "tok/jinja.h"
 #include "tok/tokenizer.h"
@@ -79,6 +80,27 @@ static zamba_status take_named(zamba_chat *c, const char *name, const json_t *so
 }
 
 /* chat_template of tokenizer_config.json: a text, or templates by name, as a list or an object. */
+static zamba_status take_config(zamba_chat *c, const json_t *config, const char *path, zamba_error *err)
+{
+    json_t *found = json_object_get(config, "chat_template");
+    zamba_status st = ZAMBA_OK;
+    if (json_is_string(found)) {
+        st = take_named(c, "default", found, path, err);
+    } else if (json_is_array(found)) {
+        for (size_t i = 0; i < json_array_size(found) && st == ZAMBA_OK; i++) {
+            const json_t *entry = json_array_get(found, i);
+            st = take_named(c, json_string_value(json_object_get(entry, "name")), json_object_get(entry, "template"),
+                            path, err);
+        }
+    } else if (json_is_object(found)) {
+        for (void *it = json_object_iter(found); it != NULL && st == ZAMBA_OK; it = json_object_iter_next(found, it))
+            st = take_named(c, json_object_iter_key(it), json_object_iter_value(it), path, err);
+    } else if (found != NULL && !json_is_null(found)) {
+        st = zb_fail(err, ZAMBA_E_FORMAT, "%s: chat_template is neither a text nor a list of templates", path);
+    }
+    return st;
+}
+
 static zamba_status read_config(zamba_chat *c, const char *folder, zamba_error *err)
 {
     char path[4096];
@@ -87,22 +109,47 @@ static zamba_status read_config(zamba_chat *c, const char *folder, zamba_error *
     if (st != ZAMBA_OK || !zb_file_exists(path))
         return st;
     st = zb_json_read(&config, path, zb_json_large, err);
-    json_t *found = json_object_get(config, "chat_template");
-    if (st == ZAMBA_OK && json_is_string(found)) {
-        st = take_named(c, "default", found, path, err);
-    } else if (st == ZAMBA_OK && json_is_array(found)) {
-        for (size_t i = 0; i < json_array_size(found) && st == ZAMBA_OK; i++) {
-            const json_t *entry = json_array_get(found, i);
-            st = take_named(c, json_string_value(json_object_get(entry, "name")), json_object_get(entry, "template"),
-                            path, err);
-        }
-    } else if (st == ZAMBA_OK && json_is_object(found)) {
-        for (void *it = json_object_iter(found); it != NULL && st == ZAMBA_OK; it = json_object_iter_next(found, it))
-            st = take_named(c, json_object_iter_key(it), json_object_iter_value(it), path, err);
-    } else if (st == ZAMBA_OK && found != NULL && !json_is_null(found)) {
-        st = zb_fail(err, ZAMBA_E_FORMAT, "%s: chat_template is neither a text nor a list of templates", path);
-    }
+    if (st == ZAMBA_OK)
+        st = take_config(c, config, path, err);
     json_decref(config);
+    return st;
+}
+
+static zamba_status take_text(slot *s, const char *text, size_t n, const char *path, zamba_error *err)
+{
+    if (text == NULL)
+        return ZAMBA_OK;
+    if (n > MAX_TEMPLATE)
+        return zb_fail(err, ZAMBA_E_FORMAT, "%s: a chat template of %zu bytes, at most %zu are read", path, n,
+                       MAX_TEMPLATE);
+    return slot_fill(s, text, n) == ZAMBA_OK ? ZAMBA_OK : zb_fail_memory(err, path, n);
+}
+
+/* The texts that a GGUF file carries in the place of a folder's files, else the key that other programs write. */
+static zamba_status read_gguf(zamba_chat *c, const char *path, zamba_error *err)
+{
+    zb_gguf g;
+    json_t *config = NULL;
+    size_t n = 0;
+    zamba_status st = zb_gguf_open(&g, path, err);
+    if (st != ZAMBA_OK)
+        return st;
+    const char *text = zb_gguf_file(&g, "tokenizer_config.json", &n);
+    if (text != NULL)
+        st = zb_json_parse(&config, text, n, path, zb_json_large, err);
+    if (st == ZAMBA_OK && text != NULL)
+        st = take_config(c, config, path, err);
+    text = zb_gguf_file(&g, "chat_template.jinja", &n);
+    if (st == ZAMBA_OK)
+        st = take_text(&c->plain, text, n, path, err);
+    text = zb_gguf_file(&g, "additional_chat_templates/tool_use.jinja", &n);
+    if (st == ZAMBA_OK)
+        st = take_text(&c->tool_use, text, n, path, err);
+    text = zb_gguf_text(zb_gguf_find(&g, "tokenizer.chat_template"), &n);
+    if (st == ZAMBA_OK && !c->own && !c->plain.found && !c->tool_use.found)
+        st = take_text(&c->plain, text, n, path, err);
+    json_decref(config);
+    zb_gguf_close(&g);
     return st;
 }
 
@@ -134,10 +181,11 @@ zamba_status zamba_chat_open(zamba_chat **out, const char *folder, const zamba_t
     if (c == NULL)
         return zb_fail_memory(err, "chat template", sizeof *c);
     c->tokenizer = t;
-    zamba_status st = read_config(c, folder, err);
-    if (st == ZAMBA_OK)
+    const int gguf = zb_gguf_is(folder);
+    zamba_status st = gguf ? read_gguf(c, folder, err) : read_config(c, folder, err);
+    if (st == ZAMBA_OK && !gguf)
         st = read_file(&c->plain, folder, "chat_template.jinja", err);
-    if (st == ZAMBA_OK)
+    if (st == ZAMBA_OK && !gguf)
         st = read_file(&c->tool_use, folder, "additional_chat_templates/tool_use.jinja", err);
     c->own |= c->plain.found | c->tool_use.found;
     if (st == ZAMBA_OK && !c->own && slot_fill(&c->plain, built_in, sizeof built_in - 1) != ZAMBA_OK)

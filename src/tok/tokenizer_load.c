@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "io/gguf_vocab.h"
 #include "tok/utf8.h"
 
 /* ---- Fields and messages ---------------------------------------------------------------------------------------- */
@@ -644,6 +645,33 @@ static zamba_status find_file(const char *path, char *file, char *config, size_t
     return ZAMBA_OK;
 }
 
+/* The texts that a GGUF file carries, or what its keys say instead. */
+static zamba_status open_gguf(zamba_tokenizer **out, const char *path, zamba_error *err)
+{
+    zb_gguf g;
+    zb_buf json = {0}, config = {0};
+    size_t n = 0, n_config = 0;
+    zamba_status st = zb_gguf_open(&g, path, err);
+    if (st != ZAMBA_OK)
+        return st;
+    const char *text = zb_gguf_file(&g, "tokenizer.json", &n), *config_text = NULL;
+    if (text != NULL) {
+        config_text = zb_gguf_file(&g, "tokenizer_config.json", &n_config);
+    } else {
+        st = zb_gguf_tokenizer(&json, &config, &g, path, err);
+        text = json.data;
+        n = json.n;
+        config_text = config.data;
+        n_config = config.n;
+    }
+    if (st == ZAMBA_OK)
+        st = zb_tokenizer_parse(out, text, n, path, config_text, n_config, err);
+    zb_buf_free(&json);
+    zb_buf_free(&config);
+    zb_gguf_close(&g);
+    return st;
+}
+
 zamba_status zamba_tokenizer_open(zamba_tokenizer **out, const char *path, zamba_error *err)
 {
     char file[PATH_MAX], config_file[PATH_MAX];
@@ -651,6 +679,8 @@ zamba_status zamba_tokenizer_open(zamba_tokenizer **out, const char *path, zamba
     if (out == NULL || path == NULL)
         return zb_fail(err, ZAMBA_E_ARG, "tokenizer: path or result is NULL");
     *out = NULL;
+    if (zb_gguf_is(path))
+        return open_gguf(out, path, err);
     zamba_status st = find_file(path, file, config_file, sizeof file, err);
     if (st == ZAMBA_OK)
         st = zb_file_read(&json, file, zb_json_large.max_bytes, err);
