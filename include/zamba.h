@@ -117,7 +117,8 @@ typedef struct zamba_model_options {
 
 ZAMBA_API zamba_model_options zamba_model_defaults(void);
 
-/** Open a Hugging Face checkpoint folder (config.json, *.safetensors, tokenizer.json, chat template).
+/** Open a Hugging Face checkpoint folder (config.json, *.safetensors, tokenizer.json, chat template), or a GGUF file
+ *  that is a whole model (docs/FORMAT.md; of a set "-00001-of-0000N.gguf" the first).
  *  Memory   weights are mapped, not read; norms, biases and other vectors are copied to f32.
  *  Threads  starts the model's worker pool. The model may then be used from any thread.
  *  Errors   E_IO, E_FORMAT, E_UNSUPPORTED (pickle files, other architectures), E_MISMATCH (tied copies that differ). */
@@ -324,7 +325,8 @@ ZAMBA_API zamba_status zamba_sampler_next(zamba_sampler *s, const float *logits,
 
 /* ---- Tokenizer -------------------------------------------------------------------------------------------------- */
 
-/** Open tokenizer.json (a folder that holds it, or the file); tokenizer_config.json beside it is read if present. */
+/** Open tokenizer.json (a folder that holds it, or the file); tokenizer_config.json beside it is read if present. Or a
+ *  GGUF file: the tokenizer.json that it carries, else the vocabulary that its keys tell. */
 ZAMBA_API zamba_status zamba_tokenizer_open(zamba_tokenizer **out, const char *path, zamba_error *err);
 ZAMBA_API void zamba_tokenizer_close(zamba_tokenizer *t);
 
@@ -367,9 +369,9 @@ typedef struct zamba_message {
     const char *content; /* NUL-terminated                                                                    */
 } zamba_message;
 
-/** Open the chat template that belongs to a checkpoint folder: chat_template.jinja, else tokenizer_config.json's
- *  chat_template, else the built-in form "<s>role\n text </s>\n". The template named "tool_use" (in that list or in
- *  additional_chat_templates/) serves requests with tools. The tokenizer must outlive the result.
+/** Open the chat template that belongs to a checkpoint folder (or GGUF file): chat_template.jinja, else
+ * tokenizer_config.json's chat_template, else the built-in form "<s>role\n text </s>\n". The template named "tool_use"
+ * (in that list or in additional_chat_templates/) serves requests with tools. The tokenizer must outlive the result.
  *  Errors   E_IO, E_FORMAT for the files; a template that cannot run is reported when it is rendered. */
 ZAMBA_API zamba_status zamba_chat_open(zamba_chat **out, const char *folder, const zamba_tokenizer *t,
                                        zamba_error *err);
@@ -456,6 +458,52 @@ ZAMBA_API void zamba_model_profile(zamba_model *m, int on);
 ZAMBA_API size_t zamba_model_profile_get(zamba_model *m, zamba_op_profile *ops, size_t n);
 /** How often the worker threads were set to work and waited for, since the model was opened. */
 ZAMBA_API uint64_t zamba_model_barriers(const zamba_model *m);
+
+/* ---- Converting ---------------------------------------------------------------------------------------------------
+ */
+
+/** How a GGUF file holds the shared blocks. COMPACT: once, adapters apart (docs/FORMAT.md). LLAMA_CPP: every use with a
+ *  copy of its own and the adapters merged into it, as the open llama.cpp proposal wants it: 1.4 to 1.5 times the size;
+ *  sums are rounded to the type of the matrix. */
+typedef enum zamba_layout { ZAMBA_LAYOUT_COMPACT, ZAMBA_LAYOUT_LLAMA_CPP } zamba_layout;
+
+/** What numbers become. AS_IS: every tensor keeps its type. F32: all; F16, BF16: the matrices. */
+typedef enum zamba_convert_type {
+    ZAMBA_CONVERT_AS_IS,
+    ZAMBA_CONVERT_F32,
+    ZAMBA_CONVERT_F16,
+    ZAMBA_CONVERT_BF16
+} zamba_convert_type;
+
+typedef struct zamba_convert_options {
+    size_t size;
+    zamba_layout layout; /* of a GGUF file that is written                                                    */
+    zamba_convert_type type;
+    int32_t force;                                                 /* nonzero: into a folder that holds files  */
+    int32_t n_threads;                                             /* 0: the cores this process may use        */
+    uint64_t shard_bytes;                                          /* most tensor bytes of a safetensors file  */
+    int (*on_progress)(void *user, uint64_t done, uint64_t total); /* bytes written, or NULL; nonzero stops    */
+    void *user;
+} zamba_convert_options;
+
+ZAMBA_API zamba_convert_options zamba_convert_defaults(void);
+
+/** What was written. */
+typedef struct zamba_convert_result {
+    size_t size;
+    uint64_t bytes; /* of all tensors                                                                         */
+    size_t n_tensors, n_files;
+} zamba_convert_result;
+
+/** Write the checkpoint `in` (a folder or a GGUF file) to `out`: a GGUF file if its name ends in ".gguf", else a folder
+ *  of safetensors. As they are, folder -> GGUF -> folder gives the same tensors and text files byte for byte.
+ *  Files    a file, and a new folder, takes its place whole at the end; on an error or a stop nothing is left. The room
+ *           on the disk is looked at first.
+ *  Memory   tensors are streamed: some tens of MB, beside the mapped file.
+ *  Errors   as zamba_model_open; E_UNSUPPORTED: a type or layout that cannot be written; E_IO: no room, or a folder
+ * with files in it; E_CANCELLED. result   may be NULL; else its size field must be set. */
+ZAMBA_API zamba_status zamba_convert(const char *in, const char *out, const zamba_convert_options *options,
+                                     zamba_convert_result *result, zamba_error *err);
 
 /* ---- Measuring the machine -------------------------------------------------------------------------------------- */
 
