@@ -440,6 +440,75 @@ ZAMBA_API zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_s
                                       const zamba_generate_options *options, zamba_generate_result *result,
                                       zamba_error *err);
 
+/* ---- Quantizing ------------------------------------------------------------------------------------------------- */
+
+/** One tensor of a quantized file; texts live during the call. */
+typedef struct zamba_quantized {
+    size_t size;
+    const char *name;       /* in the file                                                                      */
+    const char *checkpoint; /* in the checkpoint                                                                */
+    const char *kind;       /* "embedding", "in_proj", "out_proj", "dt", "q, k", "v", "o", "gate_up", "down", "linear",
+                             * "adapter", "small"                                                               */
+    const char *from, *to;  /* types                                                                            */
+    int64_t shape[4];
+    int32_t n_dims, n_uses;
+    uint64_t n_params, bytes_in, bytes_out;
+    uint64_t bytes_per_token; /* of bytes_out, those that one decoded token reads                               */
+    double error; /* root mean square of the difference over that of the weights, on every 16th row; -1: not packed   */
+} zamba_quantized;
+
+typedef struct zamba_quantize_options {
+    size_t size;
+    const char *type;                /* a preset, see zamba_quantize_type()                                     */
+    const char *const *tensor_types; /* "PATTERN=TYPE": other types for the matrices whose name in the file or in the
+                                      * checkpoint matches (* and ?); the last that matches counts              */
+    size_t n_tensor_types;
+    const char *imatrix;      /* file of an importance matrix, or NULL                                          */
+    int32_t pure;             /* nonzero: one type for all matrices                                             */
+    int32_t allow_requantize; /* nonzero: the input may be quantized already, which costs quality twice         */
+    int32_t dry_run;          /* nonzero: only tell; `out` may be NULL and nothing is written                   */
+    int32_t n_threads;        /* 0: the cores this process may use                                              */
+    int (*on_progress)(void *user, uint64_t done, uint64_t total); /* or NULL: bytes of input; nonzero cancels  */
+    void (*on_tensor)(void *user, const zamba_quantized *t);       /* or NULL: each tensor when it is done      */
+    void *user;
+} zamba_quantize_options;
+
+ZAMBA_API zamba_quantize_options zamba_quantize_defaults(void);
+
+typedef struct zamba_quantize_result {
+    size_t size;
+    uint64_t n_tensors, n_params;
+    uint64_t bytes_in, bytes_out; /* of tensors                                                                 */
+    uint64_t file_bytes;
+    uint64_t bytes_per_token; /* of the tensors written, those that one decoded token reads                     */
+    double bits_per_weight;   /* of all tensors                                                                 */
+    double seconds;
+} zamba_quantize_result;
+
+/** Write a checkpoint (a folder or a GGUF file) as one GGUF file with quantized matrices. Norms, biases, convolutions,
+ *  dt, A and D stay f32; rows that a type's blocks do not divide take a type of smaller blocks, or 16 bits.
+ *  State    the same input and options give the same bytes, whatever the number of threads; an older `out` is replaced
+ *           as a whole at the end, and stays after an error.
+ *  Memory   some 100 MB, whatever the size of the model.
+ *  Errors   E_ARG: unknown types (the message has all); `out` is the input. E_NOT_FOUND: a pattern matches nothing.
+ *           E_MISMATCH: an importance matrix of another model. E_UNSUPPORTED: the input is quantized. E_IO: no room on
+ *           the disk, found before anything is written. E_CANCELLED: by on_progress. */
+ZAMBA_API zamba_status zamba_quantize(const char *in, const char *out, const zamba_quantize_options *options,
+                                      zamba_quantize_result *result, zamba_error *err);
+
+/** The name of the i-th preset, or NULL after the last. */
+ZAMBA_API const char *zamba_quantize_type(size_t i);
+
+/** Importance matrix: the mean square of the numbers that meet each column of each matrix, over everything the model
+ *  computes while the collector is open. One at a time; opened and closed while no forward call runs. */
+typedef struct zamba_imatrix zamba_imatrix;
+ZAMBA_API zamba_status zamba_imatrix_open(zamba_imatrix **out, zamba_model *m, zamba_error *err);
+/** Before the model is closed. NULL is fine. */
+ZAMBA_API void zamba_imatrix_close(zamba_imatrix *c);
+/** Write it as llama.cpp's GGUF form. dataset (a name, or NULL), n_chunks and chunk_size (tokens) are noted in it. */
+ZAMBA_API zamba_status zamba_imatrix_save(const zamba_imatrix *c, const char *path, const char *dataset,
+                                          uint32_t n_chunks, uint32_t chunk_size, zamba_error *err);
+
 /* ---- Profiling -------------------------------------------------------------------------------------------------- */
 
 /** What one kind of operation took, over all forward calls since profiling was switched on. */

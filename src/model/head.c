@@ -1,6 +1,7 @@
 /* head.c — logits of a pass: the head's product for the rows that asked for it, scattered to the items. */
 #include <string.h>
 
+#include "model/imatrix.h"
 #include "model/pass.h"
 
 /* How many rows of a span want logits, and where the first of them goes; the last token of the item is its last row. */
@@ -59,6 +60,8 @@ void zb_head(const pass *p)
     }
     if (r.rows == 0)
         return;
+    if (p->m->collector != NULL)
+        zb_imatrix_collect(p->m->collector, head, r.x.x, r.x.ld, r.rows);
     for (size_t i = 0; i < r.rows; i++)
         zb_round_row(p, r.x, i, 0, h);
     if (r.rows <= ZB_FEW_ROWS) /* waits for memory: longer streams */

@@ -28,6 +28,7 @@ struct zamba_model {
     size_t n_batch;                 /* most rows computed together */
     pthread_mutex_t workspace_lock; /* also of the profile */
     zb_profile profile;
+    zamba_imatrix *collector; /* NULL, or who adds up what products read (imatrix.h) */
     zb_workspace *workspaces; /* idle ones */
 };
 

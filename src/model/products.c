@@ -2,6 +2,7 @@
  * tile followed by what belongs to it; and work that goes row by row. */
 #include <string.h>
 
+#include "model/imatrix.h"
 #include "model/pass.h"
 
 /* Rows of weights in a tile. Few rows of activations wait for memory: long tiles keep one stream going. Many rows are
@@ -145,6 +146,8 @@ void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs
         tasks += ceil_div(rows, r.tile[i]);
         for (size_t k = 0; k < jobs[i].n_parts; k++) {
             const zb_mat *w = &jobs[i].parts[k].w;
+            if (p->m->collector != NULL)
+                zb_imatrix_collect(p->m->collector, w, jobs[i].parts[k].x.x, jobs[i].parts[k].x.ld, p->rows);
             bytes += (double)w->rows * (double)zb_row_bytes(w->dtype, w->cols);
             flops += 2 * (double)w->rows * (double)w->cols * (double)p->rows;
         }
