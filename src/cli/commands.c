@@ -70,6 +70,15 @@ const cli_command cli_commands[] = {
      "zamba bench Zamba2-1.2B -p 128,512,2048 -n 128 -d 0,4096 -t 1,2\n"
      "zamba bench Zamba2-1.2B -p 0 -n 32 -b 1,2,4,8,16,32 -o json\n"
      "zamba bench tokenizer Zamba2-1.2B book.txt"},
+    {"convert", CLI_CONVERT, cmd_convert, "IN OUT", "turn a checkpoint folder into one GGUF file, or back",
+     "IN is a checkpoint folder or a GGUF file. OUT becomes a GGUF file if its name ends in .gguf, else a folder of "
+     "safetensors. Nothing is lost: a folder that went into a GGUF file and comes out again has the same tensors and "
+     "the same text files.\n\n"
+     "The file takes its place whole at the end; what stood there before stays until then. A folder with files in it "
+     "is left alone unless --force is given. docs/FORMAT.md describes the file.",
+     "zamba convert Zamba2-1.2B zamba2-1.2b.gguf\n"
+     "zamba convert Zamba2-1.2B for-llama.gguf --layout llama.cpp --type f16\n"
+     "zamba convert zamba2-1.2b.gguf Zamba2-1.2B-again"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden [MODEL] --ids FILE -o OUT",
      "write logits or hidden states, to compare with other programs",
      "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "

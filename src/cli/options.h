@@ -65,6 +65,9 @@ typedef struct cli_args {
     bool ids_u16, json, jsonl, pieces, tensors, compare;
     int64_t window, stride, limit;
 
+    int64_t layout, convert_type; /* a zamba_layout, a zamba_convert_type */
+    bool force;
+
     const char *bench_prompt, *bench_gen, *bench_depth, *bench_batch, *bench_threads;
     int64_t bench_format, repetitions;
     bool no_profile;
