@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "core/rng.h"
+#include "quant/blocks.h"
 
 /* The value of sign, exponent and mantissa bits, from the definition of the format. */
 static double slow_value(uint16_t h, int mantissa_bits, int bias)
@@ -116,15 +117,56 @@ static void test_names(void **state)
 {
     (void)state;
     for (int t = 0; t < ZB_N_DTYPES; t++) {
-        zb_dtype back = ZB_N_DTYPES;
-        assert_true(zb_dtype_parse(zb_dtype_name((zb_dtype)t), &back));
+        zb_dtype back = ZB_N_DTYPES, plain = ZB_N_DTYPES;
+        assert_true(zb_dtype_find(zb_dtype_name((zb_dtype)t), &back));
         assert_int_equal(back, t);
+        /* blocks do not stand in safetensors under their own names */
+        assert_int_equal(zb_dtype_parse(zb_dtype_name((zb_dtype)t), &plain), t < ZB_N_FLOATS);
+        assert_int_equal(plain, t < ZB_N_FLOATS ? t : ZB_N_DTYPES);
     }
     assert_true(zb_dtype_size(ZB_F32) == 4 && zb_dtype_size(ZB_F16) == 2 && zb_dtype_size(ZB_BF16) == 2);
     zb_dtype x;
     assert_false(zb_dtype_parse("I64", &x));
     assert_false(zb_dtype_parse("", &x));
     assert_false(zb_dtype_parse("f32", &x));
+    assert_false(zb_dtype_find("Q4_K_M", &x));
+    assert_false(zb_dtype_find("", &x));
+}
+
+/* The layouts have no padding and are as long as the table says. */
+static void test_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        zb_dtype type;
+        size_t block, size, bytes;
+    } want[] = {
+        {ZB_F32, 1, 4, 4},
+        {ZB_F16, 1, 2, 2},
+        {ZB_BF16, 1, 2, 2},
+        {ZB_Q4_0, 32, sizeof(zb_block_q4_0), 18},
+        {ZB_Q4_1, 32, sizeof(zb_block_q4_1), 20},
+        {ZB_Q5_0, 32, sizeof(zb_block_q5_0), 22},
+        {ZB_Q8_0, 32, sizeof(zb_block_q8_0), 34},
+        {ZB_Q2_K, 256, sizeof(zb_block_q2_k), 84},
+        {ZB_Q3_K, 256, sizeof(zb_block_q3_k), 110},
+        {ZB_Q4_K, 256, sizeof(zb_block_q4_k), 144},
+        {ZB_Q5_K, 256, sizeof(zb_block_q5_k), 176},
+        {ZB_Q6_K, 256, sizeof(zb_block_q6_k), 210},
+        {ZB_IQ4_NL, 32, sizeof(zb_block_iq4_nl), 18},
+        {ZB_GROUP4, 32, sizeof(zb_block_group4), 20},
+        {ZB_GROUP8, 32, sizeof(zb_block_group8), 36},
+        {ZB_NF4, 64, sizeof(zb_block_nf4), 36},
+    };
+    assert_int_equal(sizeof want / sizeof *want, ZB_N_DTYPES);
+    for (size_t i = 0; i < ZB_N_DTYPES; i++) {
+        assert_int_equal(want[i].type, i);
+        assert_int_equal(zb_dtype_block(want[i].type), want[i].block);
+        assert_int_equal(zb_dtype_bytes(want[i].type), want[i].bytes);
+        assert_int_equal(want[i].size, want[i].bytes);
+        assert_int_equal(zb_row_bytes(want[i].type, 7 * want[i].block), 7 * want[i].bytes);
+        assert_int_equal(zb_row_bytes(want[i].type, 0), 0);
+    }
 }
 
 static void test_arrays(void **state)
@@ -155,10 +197,8 @@ static void test_arrays(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_values),
-        cmocka_unit_test(test_rounding),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_arrays),
+        cmocka_unit_test(test_all_values), cmocka_unit_test(test_rounding), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_blocks),     cmocka_unit_test(test_arrays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
