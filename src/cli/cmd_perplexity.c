@@ -1,5 +1,5 @@
-/* cmd_perplexity.c — `zamba perplexity`: how well a model predicts a text. The text's ids are cut into windows; each
- * starts from an empty state, nothing is put in front of it, and ids 1.. of it are predicted from those before them. */
+/* cmd_perplexity.c — `zamba perplexity`: how well a model predicts a text, and with --kl-base how far its predictions
+ * are from those of another model that were kept in a file. Reads the text; text_score.c reads it to the model. */
 #define _GNU_SOURCE /* memmem */
 #include <math.h>
 #include <stdlib.h>
@@ -7,27 +7,31 @@
 
 #include "commands.h"
 #include "common.h"
-#include "progress.h"
+#include "kl.h"
+#include "kl_file.h"
+#include "text_score.h"
 
 #define DOCUMENT_END "<|endoftext|>"
 
-enum { LOGIT_BYTES = 64 << 20, MOST_LANES = 8, TEXT_BYTES = 1 << 30 };
+enum { TEXT_BYTES = 1 << 30, CONTEXT_IDS = 16 };
 
-typedef struct window {
-    size_t first, n; /* ids [first, first + n)                                        */
-    size_t skip;     /* the first so many predictions were made by the window before */
+typedef struct window_sum {
     double nll;
     size_t n_predictions;
-} window;
+} window_sum;
 
 typedef struct perplexity {
     const cli_args *args;
     zamba_model *model;
     zamba_model_info info;
     int32_t *ids;
-    size_t n_ids, room;
-    window *windows;
+    size_t n_ids, room, window, stride;
+    window_sum *windows;
     size_t n_windows;
+    kl_file base;     /* --kl-base                                               */
+    void *packed;     /* one row of it                                           */
+    kl_point *points; /* [predictions], when comparing                           */
+    size_t n_points;
 } perplexity;
 
 static int append_ids(perplexity *p, const int32_t *ids, size_t n)
@@ -122,107 +126,196 @@ static int read_ids(perplexity *p, const char *path)
     return code;
 }
 
-static int cut_windows(perplexity *p)
+static int prepare(perplexity *p)
 {
-    const size_t size = (size_t)p->args->window;
-    const size_t stride = p->args->stride ? (size_t)p->args->stride : size;
-    if (stride > size)
-        return cli_error("--stride: found %zu, wanted at most the window, %zu", stride, size);
-    p->windows = calloc(p->n_ids / stride + 2, sizeof *p->windows);
+    const cli_args *args = p->args;
+    p->window = (size_t)args->window;
+    p->stride = args->stride ? (size_t)args->stride : p->window;
+    if (p->stride > p->window)
+        return cli_error("--stride: found %zu, wanted at most the window, %zu", p->stride, p->window);
+    p->n_windows = text_windows(p->n_ids, p->window, p->stride);
+    p->n_points = text_predictions(p->n_ids, p->window, p->stride);
+    p->windows = calloc(p->n_windows, sizeof *p->windows);
     if (!p->windows)
         return cli_error("out of memory");
-    for (size_t first = 0, reached = 0; first < p->n_ids; first += stride) {
-        const size_t n = p->n_ids - first < size ? p->n_ids - first : size;
-        if (n < 2 || first + n <= reached)
-            break; /* nothing in it to predict */
-        /* id reached-1 was the last one predicted; here predictions are for ids first+1 .. first+n-1 */
-        p->windows[p->n_windows++] =
-            (window){.first = first, .n = n, .skip = reached > first ? reached - first - 1 : 0};
-        reached = first + n;
-    }
-    return 0;
+    if (!args->kl_base)
+        return 0;
+    const kl_head head = {.model = p->info.fingerprint,
+                          .n_ids = p->n_ids,
+                          .n_rows = p->n_points,
+                          .ids_hash = kl_hash(p->n_ids, p->ids, p->n_ids * sizeof *p->ids),
+                          .vocab = (uint32_t)p->info.vocab_size,
+                          .window = (uint32_t)p->window,
+                          .stride = (uint32_t)p->stride};
+    p->packed = malloc(kl_row_bytes(head.vocab));
+    if (!p->packed)
+        return cli_error("out of memory");
+    if (args->save_kl_base)
+        return kl_file_create(&p->base, args->kl_base, &head, p->ids);
+    int code = kl_file_open(&p->base, args->kl_base);
+    if (code == 0)
+        code = kl_file_match(&p->base, &head, p->ids);
+    if (code == 0 && !(p->points = malloc(p->n_points * sizeof *p->points)))
+        code = cli_error("out of memory");
+    if (code == 0 && p->base.head.model == head.model)
+        cli_note("%s was made by this same model", args->kl_base);
+    return code;
 }
 
-/* -ln p of one id, in double over f32 logits. */
-static double surprise(const float *logits, size_t n, int32_t id)
+static int on_row(void *user, const text_row *row)
 {
-    float best = logits[0];
-    double sum = 0;
-    for (size_t i = 1; i < n; i++)
-        best = logits[i] > best ? logits[i] : best;
-    for (size_t i = 0; i < n; i++)
-        sum += expf(logits[i] - best);
-    return log(sum) + (double)best - (double)logits[id];
-}
-
-/* Score `n` windows side by side, in pieces of `rows` tokens in all. Returns a status with the message in `err`. */
-static zamba_status score(perplexity *p, window *windows, size_t n, zamba_sequence **lanes, float *logits, size_t rows,
-                          zamba_error *err)
-{
+    perplexity *p = user;
     const size_t vocab = (size_t)p->info.vocab_size;
-    const size_t piece = rows / n;
-    size_t most = 0;
-    for (size_t i = 0; i < n; i++)
-        most = windows[i].n > most ? windows[i].n : most;
-    for (size_t at = 0; at + 1 < most; at += piece) {
-        zamba_batch_item items[MOST_LANES];
-        size_t which[MOST_LANES], n_items = 0;
-        for (size_t i = 0; i < n; i++) {
-            const window *w = &windows[i];
-            if (at + 1 >= w->n) /* the last id is predicted, never read */
-                continue;
-            const size_t count = w->n - 1 - at < piece ? w->n - 1 - at : piece;
-            which[n_items] = i;
-            items[n_items++] = (zamba_batch_item){lanes[i], p->ids + w->first + at, count, ZAMBA_LOGITS_ALL,
-                                                  logits + i * piece * vocab};
-        }
-        const zamba_status st = zamba_forward(p->model, items, n_items, NULL, err);
-        if (st != ZAMBA_OK)
-            return st;
-        for (size_t k = 0; k < n_items; k++) {
-            window *w = &windows[which[k]];
-            for (size_t r = 0; r < items[k].n_tokens; r++) {
-                if (at + r < w->skip)
-                    continue;
-                w->nll += surprise(items[k].logits + r * vocab, vocab, p->ids[w->first + at + r + 1]);
-                w->n_predictions++;
-            }
-        }
+    window_sum *w = &p->windows[row->window];
+    kl_status st = KL_OK;
+    int code = 0;
+    w->nll += text_surprise(row->logits, vocab, row->next);
+    w->n_predictions++;
+    if (!p->args->kl_base)
+        return 0;
+    if (p->args->save_kl_base) {
+        st = kl_row_pack(p->packed, row->logits, vocab, row->next);
+        code = st == KL_OK ? kl_file_put(&p->base, row->index, p->packed) : 0;
+    } else {
+        code = kl_file_get(&p->base, row->index, p->packed);
+        if (code == 0)
+            st = kl_row_compare(p->packed, row->logits, vocab, row->next, &p->points[row->index]);
     }
-    return ZAMBA_OK;
+    if (code == 0 && st == KL_DAMAGED)
+        code = cli_error("%s: row %zu is damaged", p->args->kl_base, row->index);
+    else if (code == 0 && st == KL_NOT_FINITE)
+        code = cli_error("%s: the logits are not finite", p->info.path);
+    return code;
 }
 
 static int score_all(perplexity *p)
 {
-    zamba_error err = {0};
-    zamba_sequence *lanes[MOST_LANES] = {NULL};
-    const size_t vocab = (size_t)p->info.vocab_size, size = p->windows[0].n;
-    size_t rows = LOGIT_BYTES / (vocab * sizeof(float)), done = 0;
-    rows = rows < MOST_LANES ? MOST_LANES : rows;
-    size_t n_lanes = rows / size < 1 ? 1 : rows / size > MOST_LANES ? MOST_LANES : rows / size;
-    n_lanes = n_lanes < p->n_windows ? n_lanes : p->n_windows;
-    rows = rows < n_lanes * size ? rows : n_lanes * size;
-    float *logits = malloc(rows * vocab * sizeof *logits);
-    int code = logits ? 0 : cli_error("out of memory");
-    progress bar;
-    progress_begin(&bar, (int)p->args->progress, (int)p->args->color, "perplexity", "tokens", p->n_ids);
-    for (size_t i = 0; code == 0 && i < n_lanes; i++)
-        if (zamba_sequence_open(&lanes[i], p->model, size, &err) != ZAMBA_OK)
-            code = cli_fail(&err);
-    for (size_t w = 0; code == 0 && w < p->n_windows; w += n_lanes) {
-        const size_t n = p->n_windows - w < n_lanes ? p->n_windows - w : n_lanes;
-        for (size_t i = 0; i < n; i++)
-            zamba_sequence_reset(lanes[i]);
-        if (score(p, &p->windows[w], n, lanes, logits, rows, &err) != ZAMBA_OK)
-            code = cli_fail(&err);
-        done = p->windows[w + n - 1].first + p->windows[w + n - 1].n;
-        progress_update(&bar, done);
-    }
-    progress_end(&bar);
-    for (size_t i = 0; i < n_lanes; i++)
-        zamba_sequence_close(lanes[i]);
-    free(logits);
+    const cli_args *args = p->args;
+    const text_score t = {.model = p->model,
+                          .ids = p->ids,
+                          .n_ids = p->n_ids,
+                          .window = p->window,
+                          .stride = p->stride,
+                          .task = "perplexity",
+                          .progress = (int)args->progress,
+                          .color = (int)args->color,
+                          .row = on_row,
+                          .user = p};
+    int code = text_score_run(&t);
+    if (code == 0 && args->kl_base && args->save_kl_base)
+        code = kl_file_finish(&p->base);
     return code;
+}
+
+/* ---- Worst tokens ---- */
+
+/* Ids as text on one line, or NULL without a tokenizer. Released with free(). */
+static char *shown_text(const perplexity *p, const int32_t *ids, size_t n, size_t *n_shown)
+{
+    const zamba_tokenizer *tokenizer = zamba_model_tokenizer(p->model);
+    char *text = NULL;
+    size_t n_text = 0, at = 0;
+    if (!tokenizer || zamba_detokenize(tokenizer, ids, n, ZAMBA_DETOKENIZE_SPECIAL | ZAMBA_DETOKENIZE_KEEP_SPACE, &text,
+                                       &n_text, NULL) != ZAMBA_OK)
+        return NULL;
+    char *line = malloc(n_text * 2 + 1);
+    for (size_t i = 0; line && i < n_text; i++) {
+        const char c = text[i];
+        if (c == '\n' || c == '\t' || c == '\r') {
+            line[at++] = '\\';
+            line[at++] = c == '\n' ? 'n' : c == '\t' ? 't' : 'r';
+        } else {
+            line[at++] = (unsigned char)c < ' ' || c == 127 ? '?' : c;
+        }
+    }
+    zamba_free(text);
+    *n_shown = at;
+    return line;
+}
+
+static json_t *token_json(const perplexity *p, int32_t id, double probability)
+{
+    size_t n = 0;
+    char *text = shown_text(p, &id, 1, &n);
+    json_t *object =
+        json_pack("{s:i, s:o?, s:f}", "id", id, "text", text ? cli_json_text(text, n) : NULL, "p", probability);
+    free(text);
+    return object;
+}
+
+static json_t *worst_json(const perplexity *p, size_t index, size_t position)
+{
+    const kl_point *k = &p->points[index];
+    const size_t first = position > CONTEXT_IDS ? position - CONTEXT_IDS : 0;
+    size_t n = 0;
+    char *text = shown_text(p, p->ids + first, position - first, &n);
+    json_t *next = token_json(p, p->ids[position], exp(-(double)k->nll));
+    json_object_set_new(next, "p_base", json_real(exp(-(double)k->nll_base)));
+    json_t *object = json_pack("{s:I, s:o?, s:f, s:o, s:o, s:o}", "position", (json_int_t)position, "context",
+                               text ? cli_json_text(text, n) : NULL, "kld", (double)k->kld, "next", next, "top",
+                               token_json(p, k->top, (double)k->p_top), "top_base",
+                               token_json(p, k->top_base, (double)k->p_top_base));
+    free(text);
+    return object;
+}
+
+static void print_token(const perplexity *p, const char *what, int32_t id)
+{
+    size_t n = 0;
+    char *text = shown_text(p, &id, 1, &n);
+    if (text)
+        out_format("%s \"%.*s\"", what, (int)n, text);
+    else
+        out_format("%s %d", what, id);
+    free(text);
+}
+
+static void print_worst(const perplexity *p, size_t index, size_t position)
+{
+    const kl_point *k = &p->points[index];
+    const size_t first = position > CONTEXT_IDS ? position - CONTEXT_IDS : 0;
+    size_t n = 0;
+    char *text = shown_text(p, p->ids + first, position - first, &n);
+    out_format("\n%10.6f  at %zu", (double)k->kld, position);
+    if (text)
+        out_format(": ...%.*s", (int)n, text);
+    print_token(p, "\n            next", p->ids[position]);
+    out_format(": p %.4f -> %.4f", exp(-(double)k->nll_base), exp(-(double)k->nll));
+    print_token(p, "; likeliest", k->top_base);
+    out_format(" %.4f ->", (double)k->p_top_base);
+    print_token(p, "", k->top);
+    out_format(" %.4f\n", (double)k->p_top);
+    free(text);
+}
+
+static int report_kl(const perplexity *p, json_t *into)
+{
+    const size_t most = (size_t)p->args->worst < p->n_points ? (size_t)p->args->worst : p->n_points;
+    kl_summary summary;
+    size_t *worst = malloc((most + 1) * sizeof *worst);
+    if (!worst || !kl_summarize(&summary, p->points, p->n_points)) {
+        free(worst);
+        return cli_error("out of memory");
+    }
+    const size_t n = kl_worst(p->points, p->n_points, most, worst);
+    if (into) {
+        json_t *kl = kl_summary_json(&summary), *list = json_array();
+        for (size_t i = 0; i < n; i++)
+            json_array_append_new(list,
+                                  worst_json(p, worst[i], text_position(p->n_ids, p->window, p->stride, worst[i])));
+        json_object_set_new(kl, "base", cli_json_text(p->args->kl_base, strlen(p->args->kl_base)));
+        json_object_set_new(kl, "worst", list);
+        json_object_set_new(into, "kl", kl);
+    } else {
+        out_text("\n");
+        kl_summary_print(&summary);
+        if (n)
+            out_text("\nLargest KL, nats: where, what stood before, what followed; p by the base -> p now\n");
+        for (size_t i = 0; i < n; i++)
+            print_worst(p, worst[i], text_position(p->n_ids, p->window, p->stride, worst[i]));
+    }
+    free(worst);
+    return 0;
 }
 
 static int report(const perplexity *p, const char *file, double seconds)
@@ -247,17 +340,15 @@ static int report(const perplexity *p, const char *file, double seconds)
         json_t *list = json_array();
         for (size_t i = 0; i < p->n_windows; i++)
             json_array_append_new(list, json_real(p->windows[i].nll));
-        return out_json(json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "model",
-                                  cli_json_text(p->info.path, strlen(p->info.path)), "file",
-                                  cli_json_text(file, strlen(file)), "ids", (json_int_t)p->n_ids, "window",
-                                  (json_int_t)p->args->window, "stride",
-                                  (json_int_t)(p->args->stride ? p->args->stride : p->args->window), "windows",
-                                  (json_int_t)p->n_windows, "predictions", (json_int_t)n, "nll", nll, "mean_nll", mean,
-                                  "mean_nll_error", error, "perplexity", exp(mean), "seconds", cli_round(seconds, 6),
-                                  "tokens_per_second", cli_round((double)p->n_ids / seconds, 3), "window_nll", list),
-                        0)
-                   ? 0
-                   : 1;
+        json_t *object =
+            json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "model",
+                      cli_json_text(p->info.path, strlen(p->info.path)), "file", cli_json_text(file, strlen(file)),
+                      "ids", (json_int_t)p->n_ids, "window", (json_int_t)p->window, "stride", (json_int_t)p->stride,
+                      "windows", (json_int_t)p->n_windows, "predictions", (json_int_t)n, "nll", nll, "mean_nll", mean,
+                      "mean_nll_error", error, "perplexity", exp(mean), "seconds", cli_round(seconds, 6),
+                      "tokens_per_second", cli_round((double)p->n_ids / seconds, 3), "window_nll", list);
+        const int code = object && p->points ? report_kl(p, object) : 0;
+        return out_json(object, 0) ? code : 1;
     }
     out_format("perplexity   %.5f ± %.5f\n", exp(mean), exp(mean) * error);
     out_format("mean nll     %.6f nats a token\n", mean);
@@ -265,12 +356,12 @@ static int report(const perplexity *p, const char *file, double seconds)
     out_format("windows      %zu of %lld tokens, %s tokens in all\n", p->n_windows, (long long)p->args->window,
                cli_number(p->n_ids, b));
     cli_note("%.1f s, %.1f tokens/s", seconds, (double)p->n_ids / seconds);
-    return 0;
+    return p->points ? report_kl(p, NULL) : 0;
 }
 
 int cmd_perplexity(const cli_args *args)
 {
-    perplexity p = {.args = args, .info = {.size = sizeof p.info}};
+    perplexity p = {.args = args, .info = {.size = sizeof p.info}, .base = {.fd = -1}};
     zamba_error err = {0};
     cli_args rest = *args;
     if (args->words.n == 0) {
@@ -281,6 +372,10 @@ int cmd_perplexity(const cli_args *args)
     rest.words.n--; /* FILE is the last word */
     size_t used;
     int code = 0;
+    if (args->save_kl_base && !args->kl_base) {
+        cli_error("--save-kl-base needs --kl-base FILE: the file to write");
+        return cli_hint(args->command);
+    }
     if (args->words.n == 1 && !args->model && cli_is_folder(file)) {
         cli_error("perplexity needs a FILE behind the model %s", file);
         return cli_hint(args->command);
@@ -294,13 +389,16 @@ int cmd_perplexity(const cli_args *args)
     if (code == 0)
         code = read_ids(&p, file);
     if (code == 0)
-        code = cut_windows(&p);
+        code = prepare(&p);
     const double start = cli_now();
     if (code == 0)
         code = score_all(&p);
     if (code == 0)
         code = report(&p, file, cli_now() - start);
+    kl_file_close(&p.base);
     zamba_model_close(p.model);
+    free(p.packed);
+    free(p.points);
     free(p.ids);
     free(p.windows);
     free(path);

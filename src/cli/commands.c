@@ -57,9 +57,23 @@ const cli_command cli_commands[] = {
     {"perplexity", CLI_PERPLEXITY, cmd_perplexity, "[MODEL] FILE", "measure how well a model predicts a text",
      "Cuts the tokens of FILE into windows, reads each from an empty state and adds up -ln p of every token given "
      "those "
-     "before it in its window. Nothing is put in front of a window.",
+     "before it in its window. Nothing is put in front of a window.\n\n"
+     "To see what quantizing cost, let the unquantized model write its predictions once (--kl-base with "
+     "--save-kl-base) and compare the other with them.",
      "zamba perplexity Zamba2-1.2B wiki.test.txt --window 1024\n"
-     "zamba perplexity starter-zamba2 valid20k.u16 --ids-u16 --window 256"},
+     "zamba perplexity starter-zamba2 valid20k.u16 --ids-u16 --window 256\n"
+     "zamba perplexity Zamba2-1.2B wiki.test.txt --kl-base wiki.kl --save-kl-base\n"
+     "zamba perplexity Zamba2-1.2B-Q4_K_M.gguf wiki.test.txt --kl-base wiki.kl"},
+    {"eval", CLI_EVAL, cmd_eval, "TASK[,TASK...] | needle [MODEL]", "score a model on multiple-choice tasks",
+     "TASK is hellaswag, arc_easy, arc_challenge, piqa, winogrande, boolq or openbookqa. Prompts, tokens and scores "
+     "follow lm-evaluation-harness: acc is the share of rows whose right choice has the largest log-likelihood, "
+     "acc_norm divides it by the characters of the choice, ± is the standard error. Rows are JSON lines as the data "
+     "sets have them, or in instruction form ({\"instruction\", \"answer\"}).\n\n"
+     "`eval needle` hides a sentence in a long text at many depths and lengths and asks for it: how likely the right "
+     "answer is, and whether what the model writes holds it.",
+     "zamba eval arc_easy Zamba2-1.2B --data arc-easy.jsonl\n"
+     "zamba eval arc_easy,piqa,winogrande Zamba2-1.2B --data folder --limit 200 --json\n"
+     "zamba eval needle Zamba2-1.2B --haystack book.txt --lengths 512,1024,2048,4096 --svg needle.svg"},
     {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE", "measure speed",
      "Tokens per second for reading prompts and for writing, at several depths of the context, by several sequences "
      "together, with several numbers of threads; then where the time goes, operation by operation. Beside it stand the "

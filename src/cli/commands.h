@@ -27,6 +27,7 @@ int cmd_detokenize(const cli_args *args);
 int cmd_template(const cli_args *args);
 int cmd_inspect(const cli_args *args);
 int cmd_perplexity(const cli_args *args);
+int cmd_eval(const cli_args *args);
 int cmd_bench(const cli_args *args);
 int cmd_convert(const cli_args *args);
 int cmd_help(const cli_args *args);

@@ -287,7 +287,7 @@ void kl_summary_print(const kl_summary *s)
     out_format("correlation of ln p  %11.3f %%\n", 100 * s->correlation);
     out_format("\n%-11s %14s %14s\n", "", "KL, nats", "change of p, %");
     for (size_t i = 0; i < KL_QUANTILES; i++)
-        out_format("%-11s %14.6f %14.3f\n", kl_fraction_names[i], s->kld_at[i], 100 * s->delta_at[i]);
+        out_format("%-11s %14.7f %14.3f\n", kl_fraction_names[i], s->kld_at[i], 100 * s->delta_at[i]);
     out_format("\nmean KL              %12.6f ± %.6f\n", s->kld.mean, s->kld.error);
     out_format("mean change of p     %11.3f ± %.3f %%\n", 100 * s->delta.mean, 100 * s->delta.error);
     out_format("root mean square     %11.3f ± %.3f %%\n", 100 * s->rms.mean, 100 * s->rms.error);

@@ -87,7 +87,7 @@ static int check_room(const char *path, uint64_t bytes)
     if (statvfs(folder, &disk) != 0)
         return cli_error("%s: %s", folder, strerror(errno));
     const uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
-    cli_note("%s: will have %s", path, cli_bytes((double)bytes, need));
+    fprintf(stderr, "zamba: %s will have %s\n", path, cli_bytes((double)bytes, need));
     if (room < bytes)
         return cli_error("%s: needs %s, the disk has %s left (fewer tokens with --limit?)", path,
                          cli_bytes((double)bytes, need), cli_bytes((double)room, have));

@@ -65,6 +65,10 @@ typedef struct cli_args {
     bool ids_u16, json, jsonl, pieces, tensors, compare;
     int64_t window, stride, limit;
 
+    const char *kl_base, *data, *samples, *haystack, *lengths, *depths, *needle, *question, *answer, *key, *csv, *svg;
+    bool save_kl_base;
+    int64_t worst, num_fewshot;
+
     int64_t layout, convert_type; /* a zamba_layout, a zamba_convert_type */
     bool force;
 

@@ -52,6 +52,15 @@ size_t text_predictions(size_t n_ids, size_t size, size_t stride)
     return w.n ? w.index + (w.n - 1 - w.skip) : 0;
 }
 
+size_t text_position(size_t n_ids, size_t size, size_t stride, size_t index)
+{
+    window w = {0};
+    while (window_next(&w, n_ids, size, stride))
+        if (index - w.index < w.n - 1 - w.skip)
+            return w.first + w.skip + 1 + (index - w.index);
+    return 0;
+}
+
 double text_surprise(const float *logits, size_t n, int32_t id)
 {
     float best = logits[0];

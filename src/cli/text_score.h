@@ -31,6 +31,8 @@ typedef struct text_score {
 
 size_t text_windows(size_t n_ids, size_t window, size_t stride);
 size_t text_predictions(size_t n_ids, size_t window, size_t stride);
+/* Where in ids the id of a prediction stands. */
+size_t text_position(size_t n_ids, size_t window, size_t stride, size_t index);
 /* Returns an exit code; a message was written where it is not 0 (by `row` itself if that stopped). */
 int text_score_run(const text_score *t);
 
