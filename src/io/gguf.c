@@ -93,6 +93,7 @@ static zamba_status cut(const reader *r, const char *what, uint64_t wanted)
 
 static zamba_status take_number(reader *r, size_t n, const char *what, uint64_t *out)
 {
+    *out = 0;
     if (left(r) < n)
         return cut(r, what, n);
     *out = little(r->data + r->at, n);
