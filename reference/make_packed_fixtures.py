@@ -26,7 +26,7 @@ Z2 = dict(vocab_size=96, hidden_size=64, intermediate_size=96, num_attention_hea
           adapter_rank=32, chunk_size=16, max_position_embeddings=128, use_mem_rope=True, num_mem_blocks=1,
           rope_parameters=dict(rope_type="default", rope_theta=10000.0), layers_block_type=[H, M, H])
 Z1 = dict(vocab_size=96, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=4, n_mamba_heads=2,
-          mamba_d_state=8, max_position_embeddings=128, layers_block_type=[M, M, H, M, H])
+          mamba_d_state=8, max_position_embeddings=128, layers_block_type=[H, M, H])
 NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
        -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0]

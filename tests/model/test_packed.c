@@ -780,7 +780,7 @@ static void test_alloc_failure(void **state)
         char path[256];
         snprintf(path, sizeof path, GOLDEN_DIR "/" PACKED "%s", ones[i]);
         failing = path;
-        check_every_failure(ones[i], open_and_close, ZAMBA_E_MEMORY, 4, 13);
+        check_every_failure(ones[i], open_and_close, ZAMBA_E_FORMAT, 4, 13); /* of JSON: jansson cannot say it */
     }
 }
 
