@@ -2,9 +2,9 @@
  * memory, products with many rows beside the arithmetic in registers, and the state-space kernels. Attention has a
  * program of its own.
  *
- *   bench_kernels [--huge] [SET ...]     sets to measure (generic avx2 avx512 avx512bf16 neon); default: the one in
- * use.
- *                                        --huge: weights on huge pages (a mapped checkpoint stands on small ones)
+ *   bench_kernels [--huge] [SET or TYPE ...]     sets to measure (generic avx2 avx512 avx512vnni avx512bf16 neon);
+ *       default: the one in use. Types of weights (F32 BF16 Q8_0 Q4_K ...): only products with those; default: all
+ *       that the set has kernels for. --huge: weights on huge pages (a mapped checkpoint stands on small ones)
  *
  * Memory moves from minute to minute: what is compared to reading is measured in turns with it, and the median of the
  * ratios is shown. Other figures are the best of some runs. Time is the thread's own. */
@@ -23,6 +23,8 @@
 #define MAX_M  512
 #define ROWS   ((size_t)2048)
 #define COLS   ((size_t)2048)
+#define LD_Q8  (COLS + ZB_Q8_RUN) /* an odd number of cache lines: else rows fight for the same sets of a cache */
+#define MOST_Y ((size_t)16 * PART / 512) /* 16 rows of x against rows of 512 bytes or more */
 
 static volatile uint64_t sink;
 
@@ -35,22 +37,28 @@ static volatile uint64_t sink;
         best = fmin(best, now_s() - start_);                                                                           \
     }
 
-/* What is multiplied: activations of one type with weights of another. */
+/* What is multiplied: activations in f32, bf16 or bytes with weights of a type. */
 typedef struct product {
     const zb_kernels *k;
-    int in_bf16;
+    enum { IN_F32, IN_BF16, IN_BYTES } in;
     zb_dtype type;
-    const void *x;
+    const float *x;
+    const uint16_t *rounded;
+    zb_q8_rows bytes;
     float *y;
 } product;
+
+static const char *const kernel_names[] = {"matmul     ", "matmul_bf16", "matmul_q8  "};
 
 /* y of m rows against all of w, so many weight rows at a time. */
 static void multiply(const product *p, size_t m, const zb_mat *w, size_t rows_at_once)
 {
     for (size_t r = 0; r < w->rows; r += rows_at_once) {
         const size_t to = r + rows_at_once < w->rows ? r + rows_at_once : w->rows;
-        if (p->in_bf16)
-            p->k->matmul_bf16(p->y, w->rows, p->x, COLS, m, w, r, to, 0);
+        if (p->in == IN_BYTES)
+            p->k->matmul_q8(p->y, w->rows, &p->bytes, m, w, r, to, 0);
+        else if (p->in == IN_BF16)
+            p->k->matmul_bf16(p->y, w->rows, p->rounded, COLS, m, w, r, to, 0);
         else
             p->k->matmul(p->y, w->rows, p->x, COLS, m, w, r, to, 0);
     }
@@ -77,9 +85,9 @@ static void bench_few(const product *p, const char *data)
     double share[N_FEW][TURNS], speed[TURNS];
     for (size_t i = 0; i < TURNS; i++) {
         const char *part = data + i % (MATRIX / PART) * PART;
-        const zb_mat w = {part, PART / COLS / zb_dtype_size(p->type), COLS, p->type, COLS, NULL};
+        const zb_mat w = {part, PART / zb_row_bytes(p->type, COLS), COLS, p->type, COLS, NULL};
         double start = now_s();
-        sink += p->k->read_sum(part, PART);
+        sink += p->k->read_sum(part, w.rows * zb_row_bytes(p->type, COLS) / 64 * 64);
         const double reading = now_s() - start;
         speed[i] = (double)PART / reading;
         for (size_t j = 0; j < N_FEW; j++) {
@@ -88,8 +96,8 @@ static void bench_few(const product *p, const char *data)
             share[j][i] = reading / (now_s() - start);
         }
     }
-    printf("%-10s %s %-4s from memory, reading %.1f GB/s:", p->k->name, p->in_bf16 ? "matmul_bf16" : "matmul     ",
-           zb_dtype_name(p->type), median(speed, TURNS) / 1e9);
+    printf("%-10s %s %-6s from memory, reading %.1f GB/s:", p->k->name, kernel_names[p->in], zb_dtype_name(p->type),
+           median(speed, TURNS) / 1e9);
     double one = 0;
     for (size_t j = 0; j < N_FEW; j++) {
         const double of = median(share[j], TURNS);
@@ -106,9 +114,10 @@ static void bench_many(const product *p, const char *data)
     const zb_mat w = {data, ROWS, COLS, p->type, COLS, NULL};
     float x = 0.5f;
     double flops = 0;
-    BEST(at_most, 5, (x = 0.5f, flops = p->k->peak(p->in_bf16 ? ZB_BF16 : ZB_F32, 1 << 18, &x), sink += x > 0));
-    printf("%-10s %s %-4s, %.0f GFLOP/s in registers:", p->k->name, p->in_bf16 ? "matmul_bf16" : "matmul     ",
-           zb_dtype_name(p->type), flops / at_most / 1e9);
+    static const zb_dtype probed[] = {ZB_F32, ZB_BF16, ZB_Q8_0};
+    BEST(at_most, 5, (x = 0.5f, flops = p->k->peak(probed[p->in], 1 << 18, &x), sink += x > 0));
+    printf("%-10s %s %-6s, %.0f Gop/s in registers:", p->k->name, kernel_names[p->in], zb_dtype_name(p->type),
+           flops / at_most / 1e9);
     for (size_t j = 0; j < N_MANY; j++) {
         BEST(took, 5, multiply(p, m[j], &w, 64));
         const double rate = 2 * (double)(m[j] * ROWS * COLS) / took;
@@ -117,22 +126,39 @@ static void bench_many(const product *p, const char *data)
     putchar('\n');
 }
 
-static void bench_products(const zb_kernels *k, const char *data, const float *x, float *y)
+static void bench_products(const zb_kernels *k, const char *data, const float *x, float *y, uint32_t types)
 {
     uint16_t *rounded = zb_alloc_aligned(MAX_M * COLS * sizeof *rounded);
-    if (rounded == NULL)
+    int8_t *q = zb_alloc_aligned(MAX_M * LD_Q8);
+    float *scale = zb_alloc_aligned(MAX_M * LD_Q8 / ZB_Q8_RUN * sizeof *scale);
+    int16_t *sum = zb_alloc_aligned(MAX_M * LD_Q8 / 16 * sizeof *sum);
+    if (rounded == NULL || q == NULL || scale == NULL || sum == NULL)
         return;
     k->to_bf16(rounded, x, MAX_M * COLS);
+    BEST(took, 5,
+         for (size_t i = 0; i < MAX_M; i++)
+             k->to_q8(q + i * LD_Q8, scale + i * (LD_Q8 / ZB_Q8_RUN), sum + i * (LD_Q8 / 16), x + i * COLS, COLS));
+    printf("%-10s to_q8: %.2f ns a number\n", k->name, 1e9 * took / (MAX_M * COLS));
+    product p = {k, IN_F32, ZB_F32, x, rounded, {q, scale, sum, LD_Q8}, y};
     for (int many = 0; many < 2; many++)
-        for (int i = 0; i <= ZB_N_DTYPES; i++) {
-            const int in_bf16 = i == ZB_N_DTYPES;
-            const product p = {k, in_bf16, in_bf16 ? ZB_BF16 : (zb_dtype)i, in_bf16 ? (const void *)rounded : x, y};
-            if (many)
-                bench_many(&p, data);
-            else
-                bench_few(&p, data);
-        }
+        for (int in = IN_F32; in <= IN_BYTES; in++)
+            for (int t = 0; t < ZB_N_DTYPES; t++) {
+                const int fits = in == IN_BYTES  ? (int)(k->q8_types >> t & 1)
+                                 : in == IN_BF16 ? t == ZB_BF16
+                                                 : t < ZB_N_FLOATS;
+                if (!fits || !(types >> t & 1))
+                    continue;
+                p.in = in;
+                p.type = (zb_dtype)t;
+                if (many)
+                    bench_many(&p, data);
+                else
+                    bench_few(&p, data);
+            }
     zb_free_aligned(rounded);
+    zb_free_aligned(q);
+    zb_free_aligned(scale);
+    zb_free_aligned(sum);
 }
 
 static void bench_mixers(const zb_kernels *k)
@@ -177,14 +203,24 @@ int main(int argc, char **argv)
     (void)madvise(data, MATRIX, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 #endif
     memset(data, 0x3C, MATRIX); /* an ordinary number in every type */
-    float *x = floats(MAX_M * COLS), *y = floats(MAX_M * ROWS);
+    float *x = floats(MAX_M * COLS), *y = floats(MOST_Y);
+    uint32_t types = 0;
+    int named = 0;
+    for (int a = 1 + huge; a < argc; a++) {
+        zb_dtype t;
+        if (zb_dtype_find(argv[a], &t))
+            types |= 1u << t;
+        else
+            named++;
+    }
     for (size_t i = 0; i < n; i++) {
-        int wanted = argc < 2 + huge && sets[i] == zb_kernels_get();
+        int wanted = named == 0 && sets[i] == zb_kernels_get();
         for (int a = 1 + huge; a < argc; a++)
             wanted |= strcmp(argv[a], sets[i]->name) == 0;
         if (wanted) {
-            bench_products(sets[i], data, x, y);
-            bench_mixers(sets[i]);
+            bench_products(sets[i], data, x, y, types ? types : ~0u);
+            if (types == 0)
+                bench_mixers(sets[i]);
         }
     }
     zb_free_aligned(x);

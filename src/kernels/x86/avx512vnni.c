@@ -113,19 +113,19 @@ INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, co
             const bytes xs = bytes_at(x, 0, k, a);
             prepare_rows(K, offset_of(t), &xs, x, 0, k, n, (size_t)T);
             besides(t, b, &from, runs, &s);
-            for (size_t run = 0; run < runs; run++) {
-                fetch(t, &next);
-                if (is_large(t) && run % BLOCK_RUNS == 0)
-                    share(t, &s, from.at + run * bytes_of_two_runs(t) / 2, from.stride);
-                __m512i q[16];
-                __m512 u[FEW][2];
-                numbers(t, q, &from, run, &s);
-                multiply_run(u, K, (const __m512i *const[2]){q, q}, (const beside *const[2]){b + run, b + run}, &xs,
-                             run, T, 1);
-                UNROLL
-                for (int i = 0; i < T; i++)
-                    total[i] =
-                        _mm512_fmadd_ps(u[i][0], _mm512_set1_ps(xs.scale[(size_t)i * xs.ld_scale + run]), total[i]);
+            for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
+                share(t, &s, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
+                for (size_t run = first; run < min_size(first + BLOCK_RUNS, runs); run++) {
+                    __m512i q[16];
+                    __m512 u[FEW][2];
+                    fetch(t, &next);
+                    numbers(t, q, &from, run, &s);
+                    multiply_run(u, K, q, q, b + run, b + run, &xs, run, T, 1);
+                    UNROLL
+                    for (int i = 0; i < T; i++)
+                        total[i] =
+                            _mm512_fmadd_ps(u[i][0], _mm512_set1_ps(xs.scale[(size_t)i * xs.ld_scale + run]), total[i]);
+                }
             }
         }
         UNROLL
@@ -152,8 +152,7 @@ INLINE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const b
         UNROLL
         for (int i = 0; i < T; i++)
             _mm_prefetch((const char *)x->q + (size_t)(T + i) * x->ld_q + RUN * run, _MM_HINT_T0);
-        multiply_run(u, K, (const __m512i *const[2]){p->q[0][run], p->q[1][run]},
-                     (const beside *const[2]){p->b[0] + run, p->b[1] + run}, x, run, T, R);
+        multiply_run(u, K, p->q[0][run], p->q[1][run], p->b[0] + run, p->b[1] + run, x, run, T, R);
         UNROLL
         for (int i = 0; i < T; i++) {
             const __m512 scale = _mm512_set1_ps(x->scale[(size_t)i * x->ld_scale + run]);
@@ -235,15 +234,17 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
                     from[r] = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
                     besides(t, p.b[r], from + r, runs, s + r);
                 }
-                for (size_t run = 0; run < runs; run++) {
-                    for (size_t r = 0; r < R; r++) {
-                        fetch(t, next + r);
-                        if (is_large(t) && run % BLOCK_RUNS == 0)
-                            share(t, s + r, from[r].at + run * bytes_of_two_runs(t) / 2, from[r].stride);
-                        numbers(t, p.q[r][run], from + r, run, s + r);
+                for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
+                    for (size_t r = 0; r < R; r++)
+                        share(t, s + r, from[r].at + first * bytes_of_two_runs(t) / 2, from[r].stride);
+                    for (size_t run = first; run < min_size(first + BLOCK_RUNS, runs); run++) {
+                        for (size_t r = 0; r < R; r++) {
+                            fetch(t, next + r);
+                            numbers(t, p.q[r][run], from + r, run, s + r);
+                        }
+                        if ((run + 1) % span == 0 || run + 1 == runs)
+                            all_tiles(K, offset_of(t), kept, &p, x, i, some, k, n, run / span * span, run + 1, R);
                     }
-                    if ((run + 1) % span == 0 || run + 1 == runs)
-                        all_tiles(K, offset_of(t), kept, &p, x, i, some, k, n, run / span * span, run + 1, R);
                 }
             }
             for (size_t j = 0; j < some; j++)

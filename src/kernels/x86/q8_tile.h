@@ -62,8 +62,8 @@ INLINE void prepare(const kind K, const int offset, int32_t a[MOST_A], const int
 }
 
 /* u of a run: R times 16 rows of weights, T rows of activations. */
-INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *const q[2], const beside *const b[2],
-                         const bytes *x, size_t run, const int T, const int R)
+INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *q0, const __m512i *q1, const beside *b0,
+                         const beside *b1, const bytes *x, size_t run, const int T, const int R)
 {
     const int blocks = K == BY_16 || K == K_16 ? 4 : 2, each = 16 / blocks;
     UNROLL
@@ -79,7 +79,7 @@ INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *const q[2],
             if (K == BY_16)
                 acc[t][r] = all_lanes(&x->a[t][4 * run + (size_t)i]);
             if (K == ZERO_32)
-                acc[t][r] = _mm512_madd_epi16(b[r]->min[i & 1], all_lanes(&x->a[t][2 * run + (size_t)i]));
+                acc[t][r] = _mm512_madd_epi16((r ? b1 : b0)->min[i & 1], all_lanes(&x->a[t][2 * run + (size_t)i]));
         }
         UNROLL
         for (int j = i * each; j < (i + 1) * each; j++)
@@ -88,14 +88,15 @@ INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *const q[2],
             const __m512i xv = all_lanes(x->q + (size_t)t * x->ld_q + RUN * run + 4 * (size_t)j);
             UNROLL
             for (int r = 0; r < R; r++)
-                acc[t][r] = _mm512_dpbusd_epi32(acc[t][r], q[r][j], xv);
+                acc[t][r] = _mm512_dpbusd_epi32(acc[t][r], (r ? q1 : q0)[j], xv);
         }
         UNROLL
         for (int t = 0; t < T; t++)
             UNROLL
         for (int r = 0; r < R; r++) {
             const __m512 sum = _mm512_cvtepi32_ps(acc[t][r]);
-            u[t][r] = i == 0 ? _mm512_mul_ps(sum, b[r]->d[0]) : _mm512_fmadd_ps(sum, b[r]->d[i], u[t][r]);
+            u[t][r] =
+                i == 0 ? _mm512_mul_ps(sum, (r ? b1 : b0)->d[0]) : _mm512_fmadd_ps(sum, (r ? b1 : b0)->d[i], u[t][r]);
         }
     }
     if (K != MIN_32 && K != K_32 && K != K_16)
@@ -106,15 +107,16 @@ INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *const q[2],
     for (int r = 0; r < R; r++) {
         const int32_t *a = x->a[t] + (K == K_32 ? run : 2 * run);
         if (K == MIN_32) {
-            u[t][r] = _mm512_fmadd_ps(_mm512_castsi512_ps(all_lanes(a)), _mm512_castsi512_ps(b[r]->min[0]), u[t][r]);
             u[t][r] =
-                _mm512_fmadd_ps(_mm512_castsi512_ps(all_lanes(a + 1)), _mm512_castsi512_ps(b[r]->min[1]), u[t][r]);
+                _mm512_fmadd_ps(_mm512_castsi512_ps(all_lanes(a)), _mm512_castsi512_ps((r ? b1 : b0)->min[0]), u[t][r]);
+            u[t][r] = _mm512_fmadd_ps(_mm512_castsi512_ps(all_lanes(a + 1)), _mm512_castsi512_ps((r ? b1 : b0)->min[1]),
+                                      u[t][r]);
             continue;
         }
-        __m512i sum = _mm512_madd_epi16(b[r]->min[0], all_lanes(a));
+        __m512i sum = _mm512_madd_epi16((r ? b1 : b0)->min[0], all_lanes(a));
         if (K == K_16)
-            sum = _mm512_add_epi32(sum, _mm512_madd_epi16(b[r]->min[1], all_lanes(a + 1)));
-        u[t][r] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), b[r]->dmin, u[t][r]);
+            sum = _mm512_add_epi32(sum, _mm512_madd_epi16((r ? b1 : b0)->min[1], all_lanes(a + 1)));
+        u[t][r] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(sum), (r ? b1 : b0)->dmin, u[t][r]);
     }
 }
 

@@ -354,12 +354,14 @@ INLINE __m512i pair_lanes(__m512i v, int i)
 /* 2 bytes of each row. */
 INLINE void copy_2(uint16_t to[LANES], const uint8_t *at, size_t stride)
 {
+    UNROLL
     for (size_t r = 0; r < LANES; r++)
         memcpy(to + r, at + r * stride, 2);
 }
 
 INLINE void copy_4(uint32_t to[LANES], const uint8_t *at, size_t stride)
 {
+    UNROLL
     for (size_t r = 0; r < LANES; r++)
         memcpy(to + r, at + r * stride, 4);
 }
