@@ -1,6 +1,5 @@
 /* cmd_perplexity.c — `zamba perplexity`: how well a model predicts a text, and with --kl-base how far its predictions
  * are from those of another model that were kept in a file. Reads the text; text_score.c reads it to the model. */
-#define _GNU_SOURCE /* memmem */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +8,10 @@
 #include "common.h"
 #include "kl.h"
 #include "kl_file.h"
+#include "text_ids.h"
 #include "text_score.h"
 
-#define DOCUMENT_END "<|endoftext|>"
-
-enum { TEXT_BYTES = 1 << 30, CONTEXT_IDS = 16 };
+enum { CONTEXT_IDS = 16 };
 
 typedef struct window_sum {
     double nll;
@@ -25,7 +23,7 @@ typedef struct perplexity {
     zamba_model *model;
     zamba_model_info info;
     int32_t *ids;
-    size_t n_ids, room, window, stride;
+    size_t n_ids, window, stride;
     window_sum *windows;
     size_t n_windows;
     kl_file base;     /* --kl-base                                               */
@@ -33,98 +31,6 @@ typedef struct perplexity {
     kl_point *points; /* [predictions], when comparing                           */
     size_t n_points;
 } perplexity;
-
-static int append_ids(perplexity *p, const int32_t *ids, size_t n)
-{
-    if (n > p->room - p->n_ids) {
-        const size_t room = (p->n_ids + n) * 2;
-        int32_t *larger = realloc(p->ids, room * sizeof *larger);
-        if (!larger)
-            return cli_error("out of memory");
-        p->ids = larger;
-        p->room = room;
-    }
-    memcpy(p->ids + p->n_ids, ids, n * sizeof *ids);
-    p->n_ids += n;
-    return 0;
-}
-
-static int append_text(perplexity *p, const char *text, size_t n)
-{
-    zamba_error err = {0};
-    const zamba_tokenizer *tokenizer = zamba_model_tokenizer(p->model);
-    const unsigned flags =
-        (p->args->no_bos ? 0 : ZAMBA_TOKENIZE_BOS) | (p->args->no_parse_special ? 0 : ZAMBA_TOKENIZE_SPECIAL);
-    int32_t *ids = NULL;
-    size_t n_ids;
-    if (!tokenizer)
-        return cli_error("%s has no tokenizer.json: only --ids-u16 files can be read", p->info.path);
-    if (zamba_tokenize(tokenizer, text, n, flags, &ids, &n_ids, &err) != ZAMBA_OK)
-        return cli_fail(&err);
-    const int code = append_ids(p, ids, n_ids);
-    zamba_free(ids);
-    return code;
-}
-
-/* Documents with their line breaks stripped at both ends; each is BOS, its ids, EOS; empty ones are dropped. */
-static int append_documents(perplexity *p, const char *text, size_t n)
-{
-    const int32_t eos = p->info.eos_id;
-    int code = 0;
-    for (size_t at = 0; at <= n && code == 0;) {
-        const char *end = memmem(text + at, n - at, DOCUMENT_END, strlen(DOCUMENT_END));
-        const size_t stop = end ? (size_t)(end - text) : n;
-        size_t first = at, last = stop;
-        while (first < last && (text[first] == '\n' || text[first] == '\r'))
-            first++;
-        while (last > first && (text[last - 1] == '\n' || text[last - 1] == '\r'))
-            last--;
-        if (last > first)
-            code = append_text(p, text + first, last - first);
-        if (code == 0 && last > first && eos >= 0)
-            code = append_ids(p, &eos, 1);
-        at = stop + strlen(DOCUMENT_END);
-        if (p->args->limit > 0 && p->n_ids >= (size_t)p->args->limit)
-            break;
-    }
-    return code;
-}
-
-static int append_u16(perplexity *p, const char *path, const unsigned char *data, size_t n)
-{
-    if (n % 2)
-        return cli_error("%s: %zu bytes, wanted 16-bit numbers (cut off?)", path, n);
-    for (size_t i = 0; i < n; i += 2) {
-        const int32_t id = data[i] | data[i + 1] << 8;
-        if (id >= p->info.vocab_size)
-            return cli_error("%s: position %zu: found id %d, wanted 0 to %d (ids of another model?)", path, i / 2, id,
-                             p->info.vocab_size - 1);
-        if (append_ids(p, &id, 1) != 0)
-            return 1;
-    }
-    return 0;
-}
-
-static int read_ids(perplexity *p, const char *path)
-{
-    char *data = NULL;
-    size_t n;
-    const size_t len = strlen(path);
-    const bool u16 = p->args->ids_u16 || (len > 4 && strcmp(path + len - 4, ".u16") == 0);
-    int code = cli_read_file(path, TEXT_BYTES, &data, &n);
-    if (code)
-        return code;
-    if (u16)
-        code = append_u16(p, path, (const unsigned char *)data, n);
-    else
-        code = p->args->documents ? append_documents(p, data, n) : append_text(p, data, n);
-    free(data);
-    if (code == 0 && p->args->limit > 0 && p->n_ids > (size_t)p->args->limit)
-        p->n_ids = (size_t)p->args->limit;
-    if (code == 0 && p->n_ids < 2)
-        code = cli_error("%s: %zu tokens, wanted at least 2", path, p->n_ids);
-    return code;
-}
 
 static int prepare(perplexity *p)
 {
@@ -387,7 +293,7 @@ int cmd_perplexity(const cli_args *args)
     if (code == 0 && zamba_model_info_get(p.model, &p.info, &err) != ZAMBA_OK)
         code = cli_fail(&err);
     if (code == 0)
-        code = read_ids(&p, file);
+        code = text_ids_read(args, p.model, file, &p.ids, &p.n_ids);
     if (code == 0)
         code = prepare(&p);
     const double start = cli_now();

@@ -93,6 +93,27 @@ const cli_command cli_commands[] = {
      "zamba convert Zamba2-1.2B zamba2-1.2b.gguf\n"
      "zamba convert Zamba2-1.2B for-llama.gguf --layout llama.cpp --type f16\n"
      "zamba convert zamba2-1.2b.gguf Zamba2-1.2B-again"},
+    {"quantize", CLI_QUANTIZE, cmd_quantize, "IN OUT TYPE | --report [MODEL]",
+     "write a smaller model: quantized weights",
+     "Reads a checkpoint IN (a folder or a GGUF file) and writes one GGUF file OUT with its matrices in TYPE: Q8_0, "
+     "Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, Q3_K_M, Q2_K, F16 or BF16, or one type for everything (Q4_1, Q5_0, IQ4_NL, "
+     "Q3_K, Q4_K, Q5_K, F32). Shared blocks, adapters and the embedding are kept in more bits than the Mamba layers "
+     "(not with --pure); norms, biases, convolutions, dt, A and D stay F32. --dry-run tells what becomes of which "
+     "tensor and how large the file will be.\n\n"
+     "An older OUT is replaced as a whole when the new one is complete. The same input and options give the same "
+     "bytes.\n\n"
+     "With --report the model is quantized to each type in turn, in temporary files (TMPDIR says where), and compared "
+     "with the original on a text: size, perplexity, divergence; -o draws size against divergence.",
+     "zamba quantize Zamba2-7B Zamba2-7B-Q4_K_M.gguf Q4_K_M\n"
+     "zamba quantize Zamba2-7B Q4_K_M --dry-run\n"
+     "zamba quantize Zamba2-7B out.gguf Q4_K_S --tensor-type \"blk.*.ssm_out.weight=Q5_K\" --imatrix imatrix.gguf\n"
+     "zamba quantize --report Zamba2-1.2B -f wiki.test.txt --limit 8192 -o report.svg"},
+    {"imatrix", CLI_IMATRIX, cmd_imatrix, "[MODEL]", "find out which weights matter, for quantize --imatrix",
+     "Reads a calibration text and adds up the squares of what meets each column of each matrix: errors in columns "
+     "that "
+     "meet large numbers cost more. `zamba quantize --imatrix` rounds accordingly. The file is a GGUF as llama.cpp's "
+     "llama-imatrix writes it.",
+     "zamba imatrix Zamba2-1.2B -f calibration.txt -o imatrix.gguf"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden [MODEL] --ids FILE -o OUT",
      "write logits or hidden states, to compare with other programs",
      "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "

@@ -13,12 +13,13 @@
 #include "common.h"
 #include "zamba.h"
 
-enum { G_MODEL, G_PROMPT, G_LENGTH, G_SAMPLING, G_STATE, G_DATA, G_MEASURE, G_OUTPUT, G_GENERAL };
+enum { G_MODEL, G_PROMPT, G_LENGTH, G_SAMPLING, G_STATE, G_DATA, G_MEASURE, G_QUANTIZE, G_OUTPUT, G_GENERAL };
 
 const char *const cli_groups[] = {
     [G_MODEL] = "Model",       [G_PROMPT] = "Prompt and text", [G_LENGTH] = "Length",
     [G_SAMPLING] = "Sampling", [G_STATE] = "Saved state",      [G_DATA] = "Data",
-    [G_MEASURE] = "Measuring", [G_OUTPUT] = "Output",          [G_GENERAL] = "General",
+    [G_MEASURE] = "Measuring", [G_QUANTIZE] = "Quantizing",    [G_OUTPUT] = "Output",
+    [G_GENERAL] = "General",
 };
 const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
 
@@ -30,8 +31,9 @@ const cli_option cli_options[] = {
      "Checkpoint folder, or the name of a folder in models/. The same as the word MODEL."},
     {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL, G_MODEL, AT(ctx_size), 0,
      1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
-    {"threads", 't', CLI_TEXT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_CONVERT, G_MODEL, AT(threads_given),
-     0, 0, "all cores", "Threads to compute with, at most the cores there are. The results do not depend on it."},
+    {"threads", 't', CLI_TEXT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT, G_MODEL,
+     AT(threads_given), 0, 0, "all cores",
+     "Threads to compute with, at most the cores there are. The results do not depend on it."},
     {"threads", 't', CLI_TEXT, "LIST", CLI_BENCH, G_MODEL, AT(bench_threads), 0, 0, "all cores",
      "Threads to compute with, such as 1,2: everything is measured with each."},
     {"threads-batch -tb", 0, CLI_TEXT, "N", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(threads_batch_given), 0, 0,
@@ -66,6 +68,12 @@ const cli_option cli_options[] = {
      "The text to go on from. Empty: only the beginning-of-text id."},
     {"file", 'f', CLI_TEXT, "FILE", CLI_RUN | CLI_TOKENIZE | CLI_TEMPLATE, G_PROMPT, AT(file), 0, 0, "",
      "Read the text from a file; - is standard input."},
+    {"file", 'f', CLI_TEXT, "FILE", CLI_QUANTIZE, G_DATA, AT(file), 0, 0, "",
+     "With --report: the text on which models are compared; a .u16 file holds 16-bit ids."},
+    {"file", 'f', CLI_TEXT, "FILE", CLI_IMATRIX, G_DATA, AT(file), 0, 0, "",
+     "The calibration text; a .u16 file holds 16-bit ids."},
+    {"window chunk-size", 0, CLI_INT, "N", CLI_IMATRIX, G_DATA, AT(chunk), 2, 1 << 20, NULL,
+     "Tokens of a window; each starts from an empty state."},
     {"prompt-ids", 0, CLI_TEXT, "LIST", CLI_RUN, G_PROMPT, AT(prompt_ids), 0, 0, "",
      "The prompt as token ids, such as 1,2,3; taken as they are, nothing is put in front."},
     {"echo", 0, CLI_FLAG, NULL, CLI_RUN, G_PROMPT, AT(echo), 0, 0, "", "Write the prompt before the new text."},
@@ -75,10 +83,10 @@ const cli_option cli_options[] = {
      "Use the prompt as it is, without the chat template."},
     {"system", 0, CLI_TEXT, "TEXT", CLI_RUN | CLI_CHAT, G_PROMPT, AT(system), 0, 0, "",
      "System message that stands before the conversation."},
-    {"no-bos", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_PERPLEXITY, G_PROMPT, AT(no_bos), 0, 0, "",
-     "Do not put the beginning-of-text id in front."},
-    {"no-parse-special", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_PERPLEXITY, G_PROMPT, AT(no_parse_special), 0,
-     0, "", "Names of special tokens in the text are only letters."},
+    {"no-bos", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_PERPLEXITY | CLI_QUANTIZE | CLI_IMATRIX, G_PROMPT,
+     AT(no_bos), 0, 0, "", "Do not put the beginning-of-text id in front."},
+    {"no-parse-special", 0, CLI_FLAG, NULL, CLI_RUN | CLI_TOKENIZE | CLI_PERPLEXITY | CLI_QUANTIZE | CLI_IMATRIX,
+     G_PROMPT, AT(no_parse_special), 0, 0, "", "Names of special tokens in the text are only letters."},
     {"special", 0, CLI_FLAG, NULL, CLI_DETOKENIZE, G_PROMPT, AT(special), 0, 0, "",
      "Write special tokens out; without it they are left out."},
     {"keep-space", 0, CLI_FLAG, NULL, CLI_DETOKENIZE, G_PROMPT, AT(keep_space), 0, 0, "",
@@ -127,15 +135,16 @@ const cli_option cli_options[] = {
      "JSON file with a list of id lists, run as one ragged batch; - is standard input."},
     {"split", 0, CLI_TEXT, "LIST", CLI_DEBUG, G_DATA, AT(split), 0, 0, "the whole at once",
      "Feed each sequence in pieces of these sizes, such as 5,8; the rest one token at a time."},
-    {"ids-u16", 0, CLI_FLAG, NULL, CLI_PERPLEXITY, G_DATA, AT(ids_u16), 0, 0, "if the name ends in .u16",
-     "FILE holds token ids as little-endian 16-bit numbers, not text."},
-    {"documents", 0, CLI_FLAG, NULL, CLI_PERPLEXITY, G_DATA, AT(documents), 0, 0, "",
+    {"ids-u16", 0, CLI_FLAG, NULL, CLI_PERPLEXITY | CLI_QUANTIZE | CLI_IMATRIX, G_DATA, AT(ids_u16), 0, 0,
+     "if the name ends in .u16", "FILE holds token ids as little-endian 16-bit numbers, not text."},
+    {"documents", 0, CLI_FLAG, NULL, CLI_PERPLEXITY | CLI_QUANTIZE | CLI_IMATRIX, G_DATA, AT(documents), 0, 0, "",
      "FILE holds documents separated by <|endoftext|>: each is read with the beginning and end ids around it."},
-    {"window", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(window), 2, 1 << 20, NULL,
+    {"window", 0, CLI_INT, "N", CLI_PERPLEXITY | CLI_QUANTIZE, G_DATA, AT(window), 2, 1 << 20, NULL,
      "Tokens of a window; each starts from an empty state."},
     {"stride", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(stride), 1, 1 << 20, "the window: no overlap",
      "Tokens from one window's start to the next. What a window shares with the one before is read, not scored again."},
-    {"limit", 0, CLI_INT, "N", CLI_PERPLEXITY, G_DATA, AT(limit), 2, 1e12, "all", "Use only the first N tokens."},
+    {"limit", 0, CLI_INT, "N", CLI_PERPLEXITY | CLI_QUANTIZE | CLI_IMATRIX, G_DATA, AT(limit), 2, 1e12, "all",
+     "Use only the first N tokens."},
     {"kl-base", 0, CLI_TEXT, "BASE", CLI_PERPLEXITY, G_DATA, AT(kl_base), 0, 0, "",
      "Compare with the predictions kept in BASE: Kullback-Leibler divergence, change of p, same likeliest token."},
     {"save-kl-base", 0, CLI_FLAG, NULL, CLI_PERPLEXITY, G_DATA, AT(save_kl_base), 0, 0, "",
@@ -162,6 +171,21 @@ const cli_option cli_options[] = {
     {"key", 0, CLI_TEXT, "TEXT", CLI_EVAL, G_DATA, AT(key), 0, 0, "the answer",
      "What the model must write for the needle to count as found."},
 
+    {"dry-run", 0, CLI_FLAG, NULL, CLI_QUANTIZE, G_QUANTIZE, AT(dry_run), 0, 0, "",
+     "Only tell what each tensor would become and how large the file would be; OUT may be left out."},
+    {"tensor-type", 0, CLI_LIST, "PATTERN=TYPE", CLI_QUANTIZE, G_QUANTIZE, AT(tensor_types), 0, 0, "",
+     "Another type for the matrices whose name matches (* and ?), in GGUF or in the checkpoint. May be given more than "
+     "once; the last that matches counts."},
+    {"pure", 0, CLI_FLAG, NULL, CLI_QUANTIZE, G_QUANTIZE, AT(pure), 0, 0, "", "One type for all matrices."},
+    {"imatrix", 0, CLI_TEXT, "FILE", CLI_QUANTIZE, G_QUANTIZE, AT(imatrix), 0, 0, "",
+     "Importance matrix of this model, from `zamba imatrix`."},
+    {"allow-requantize", 0, CLI_FLAG, NULL, CLI_QUANTIZE, G_QUANTIZE, AT(allow_requantize), 0, 0, "",
+     "Take a model that is quantized already: what it lost is lost, and more comes to it."},
+    {"report", 0, CLI_FLAG, NULL, CLI_QUANTIZE, G_QUANTIZE, AT(report), 0, 0, "",
+     "Quantize to every type in turn and measure what it costs, on the text of --file."},
+    {"types", 0, CLI_TEXT, "LIST", CLI_QUANTIZE, G_QUANTIZE, AT(report_types), 0, 0, "all",
+     "With --report: the types to measure, such as Q8_0,Q4_K_M."},
+
     {"n-prompt", 'p', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_prompt), 0, 0, "128,512",
      "Prompt lengths to measure; 0: none."},
     {"n-gen", 'n', CLI_TEXT, "LIST", CLI_BENCH, G_MEASURE, AT(bench_gen), 0, 0, "32",
@@ -178,7 +202,8 @@ const cli_option cli_options[] = {
      "Format of the report."},
     {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
     {"json", 0, CLI_FLAG, NULL,
-     CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_EVAL,
+     CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_EVAL |
+         CLI_QUANTIZE | CLI_IMATRIX,
      G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
     {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
      "Read JSON lines from standard input, write one JSON line for each."},
@@ -197,6 +222,11 @@ const cli_option cli_options[] = {
      "What numbers become: f32 all of them, f16 and bf16 the matrices. Unpacks quantized ones."},
     {"force", 0, CLI_FLAG, NULL, CLI_CONVERT, G_OUTPUT, AT(force), 0, 0, "",
      "Write into a folder that has files in it."},
+    {"output", 'o', CLI_TEXT, "FILE", CLI_IMATRIX, G_OUTPUT, AT(output), 0, 0, "imatrix.gguf", "File to write."},
+    {"output", 'o', CLI_TEXT, "FILE", CLI_QUANTIZE, G_OUTPUT, AT(output), 0, 0, "",
+     "With --report: an SVG picture of size against divergence."},
+    {"format", 0, CLI_CHOICE, "md|csv|json", CLI_QUANTIZE, G_OUTPUT, AT(report_format), 0, 0, "md",
+     "Format of the report's table."},
     {"progress", 0, CLI_CHOICE, "auto|plain|json|none", CLI_ALL, G_OUTPUT, AT(progress), 0, 0, "auto",
      "How long work shows that it goes on, on standard error. auto: a bar on a terminal, plain lines elsewhere."},
     {"color", 0, CLI_CHOICE, "auto|always|never", CLI_ALL, G_OUTPUT, AT(color), 0, 0, "auto",
@@ -230,6 +260,7 @@ void cli_args_init(cli_args *args)
         .window = 256,
         .worst = 10,
         .repetitions = 3,
+        .chunk = 512,
     };
 }
 
@@ -238,6 +269,7 @@ void cli_args_free(cli_args *args)
     free(args->words.items);
     free(args->logit_bias.items);
     free(args->stop.items);
+    free(args->tensor_types.items);
 }
 
 const char *cli_option_name(const cli_option *o, size_t i, size_t *n)

@@ -76,6 +76,11 @@ typedef struct cli_args {
     int64_t bench_format, repetitions;
     bool no_profile;
 
+    cli_list tensor_types;
+    const char *imatrix, *report_types;
+    bool pure, allow_requantize, dry_run, report;
+    int64_t report_format, chunk;
+
     int64_t progress, color;
     bool verbose, help, version;
 } cli_args;

@@ -183,7 +183,7 @@ static zamba_status apply(zb_dtype *wanted, const zb_plan *plan, const char *con
                           zamba_error *err)
 {
     char known[256], *pattern = strdup(rule), *equals = pattern == NULL ? NULL : strrchr(pattern, '=');
-    zb_dtype t;
+    zb_dtype t = ZB_F32;
     size_t matrices = 0, others = 0;
     zamba_status st = ZAMBA_OK;
     if (pattern == NULL)
