@@ -243,7 +243,7 @@ static void test_refused(void **state)
         zamba_compute compute;
         int threads_batch, kv_k, kv_v;
         const char *found;
-    } bad[] = {{(zamba_compute)3, 0, 0, 0, "compute: 3"},
+    } bad[] = {{(zamba_compute)4, 0, 0, 0, "compute: 4"},
                {ZAMBA_COMPUTE_AUTO, -1, 0, 0, "threads for prefill: -1, wanted 1 to 1024"},
                {ZAMBA_COMPUTE_AUTO, 10000, 0, 0, "threads for prefill: 10000"},
                {ZAMBA_COMPUTE_AUTO, 0, 9, 0, "KV types: 9"},

@@ -1,6 +1,7 @@
 /* tiny.c — random weights for a config. */
 #include "support/tiny.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,7 @@ const char tiny_odd2[] = "{\"model_type\": \"zamba2\", \"hidden_size\": 15, \"nu
                          " \"mamba_d_state\": 7, \"mamba_d_conv\": 3, \"adapter_rank\": 3, \"use_mem_rope\": true,"
                          " \"vocab_size\": 37}";
 
-void tiny_write(const scratch *s, const char *config_text)
+static void write_model(const scratch *s, const char *config_text, int tame)
 {
     zb_config c;
     zb_plan p;
@@ -35,11 +36,12 @@ void tiny_write(const scratch *s, const char *config_text)
         const zb_spec *spec = &p.specs[i];
         const size_t n = zb_spec_elements(spec);
         const int norm = spec->part == ZB_PART_NORM || spec->role == ZB_GATED_NORM;
+        const float by = tame && spec->quantizable ? 1.0f / sqrtf((float)spec->shape[spec->n_dims - 1]) : 1.0f;
         data[i] = malloc(n * sizeof **data);
         assert_non_null(data[i]);
         for (size_t j = 0; j < n; j++) {
             const uint64_t h = zb_hash(&j, sizeof j, zb_hash(&i, sizeof i, 7));
-            data[i][j] = (norm ? 1.0f : 0.0f) + (float)(h >> 40) / (float)(1 << 23) - 1.0f;
+            data[i][j] = (norm ? 1.0f : 0.0f) + by * ((float)(h >> 40) / (float)(1 << 23) - 1.0f);
         }
         items[i] = (zb_tensor){.name = spec->name,
                                .data = data[i],
@@ -54,6 +56,16 @@ void tiny_write(const scratch *s, const char *config_text)
     free(data);
     free(items);
     zb_plan_free(&p);
+}
+
+void tiny_write(const scratch *s, const char *config_text)
+{
+    write_model(s, config_text, 0);
+}
+
+void tiny_write_tame(const scratch *s, const char *config_text)
+{
+    write_model(s, config_text, 1);
 }
 
 zamba_model *tiny_model(const scratch *s, const char *config_text)

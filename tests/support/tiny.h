@@ -8,7 +8,10 @@
 /* Write config.json and model.safetensors (f32, the same numbers each time) into the folder. */
 void tiny_write(const scratch *s, const char *config_text);
 
-/* ... and open it, with one thread. */
+/* The same, but matrices keep the size of what they multiply, as real ones do: small errors stay small. */
+void tiny_write_tame(const scratch *s, const char *config_text);
+
+/* tiny_write, and open it with one thread. */
 zamba_model *tiny_model(const scratch *s, const char *config_text);
 
 /* Sizes that are all odd, so that nothing falls on a border by luck: Mamba-1 and Mamba-2. */
