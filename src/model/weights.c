@@ -585,7 +585,7 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkp
     }
     if (st == ZAMBA_OK && c->tied_head)
         w->head = w->embed;
-    for (size_t i = 0; i < plan->n_uses && st == ZAMBA_OK; i++)
+    for (size_t i = 0; i < plan->n_uses && i < c->n_blocks && st == ZAMBA_OK; i++)
         split_halves(&w->blocks[i], c->hidden_size);
     if (st == ZAMBA_OK)
         w->fingerprint = fingerprint(w, plan);
