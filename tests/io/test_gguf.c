@@ -23,7 +23,7 @@ static void raw(zb_buf *b, const void *data, size_t n)
 static void number(zb_buf *b, uint64_t x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        const unsigned char c = (unsigned char)(x >> 8 * i);
+        const unsigned char c = i < 8 ? (unsigned char)(x >> 8 * i) : 0;
         raw(b, &c, 1);
     }
 }
