@@ -57,6 +57,12 @@ static uint32_t row_check(const void *row, size_t vocab)
     return (uint32_t)(h ^ h >> 32);
 }
 
+/* exp, in double where it counts: errors of probabilities are errors of the first order in a divergence. */
+static double power(double x)
+{
+    return x > -10 ? exp(x) : (double)expf((float)x);
+}
+
 /* The largest logit, its first index, and ln of the sum of exp(logit - largest). False: not finite. */
 static bool normalizer(const float *logits, size_t n, float *most, int32_t *top, double *ln_sum)
 {
@@ -70,7 +76,7 @@ static bool normalizer(const float *logits, size_t n, float *most, int32_t *top,
         }
     }
     for (size_t i = 0; i < n; i++)
-        sum += (double)expf(logits[i] - best);
+        sum += power((double)logits[i] - (double)best);
     *most = best;
     *top = (int32_t)at;
     *ln_sum = log(sum);
@@ -119,15 +125,16 @@ kl_status kl_row_compare(const void *row, const float *logits, size_t vocab, int
         return KL_DAMAGED;
     if (!normalizer(logits, vocab, &most, &top, &ln_sum))
         return KL_NOT_FINITE;
-    const float shift = (float)((double)most + ln_sum);
+    const double shift = (double)most + ln_sum;
+    const bool cut = head.step > KL_RANGE / 65536; /* what stands at the floor may be anything below it: as good as 0 */
     uint16_t best = q[0];
     size_t top_base = 0;
     for (size_t i = 0; i < vocab; i++) {
-        const float ln_base = head.floor + head.step * (float)q[i];
-        const double p_base = (double)expf(ln_base);
-        const double ln_p = logits[i] > -1e30f ? (double)(logits[i] - shift) : -1e30;
+        const double ln_base = (double)head.floor + (double)head.step * (double)q[i];
+        const double p_base = cut && q[i] == 0 ? 0 : power(ln_base);
+        const double ln_p = logits[i] > -1e30f ? (double)logits[i] - shift : -1e30;
         mass += p_base;
-        sum += p_base * ((double)ln_base - ln_p);
+        sum += p_base * (ln_base - ln_p);
         if (q[i] > best) {
             best = q[i];
             top_base = i;
@@ -142,7 +149,7 @@ kl_status kl_row_compare(const void *row, const float *logits, size_t vocab, int
                       .top = top,
                       .top_base = (int32_t)top_base,
                       .p_top = (float)exp(-ln_sum),
-                      .p_top_base = (float)((double)expf(head.floor + head.step * (float)best) / mass)};
+                      .p_top_base = (float)(exp((double)head.floor + (double)head.step * (double)best) / mass)};
     if (!isfinite(out->nll))
         out->nll = 1e30f;
     return KL_OK;

@@ -2,6 +2,7 @@
  * blue on light pages, deep to pale on dark ones; in both the strongest contrast to the page is the highest value. */
 #include "svg_heatmap.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,11 +56,17 @@ static void label(FILE *f, double x, double y, const char *class, const char *te
     fputs("</text>\n", f);
 }
 
+/* Relative luminance, 0 to 1: black letters are easier to read than white ones from 0.18 on. */
+static double luminance(colour c)
+{
+    return 0.2126 * pow(c.r / 255, 2.2) + 0.7152 * pow(c.g / 255, 2.2) + 0.0722 * pow(c.b / 255, 2.2);
+}
+
 static void colours(FILE *f, const colour *stops, bool dark)
 {
     for (size_t i = 0; i < STEPS; i++) {
         const colour c = ramp(stops, (double)i / (STEPS - 1));
-        const bool bright = 0.299 * c.r + 0.587 * c.g + 0.114 * c.b > 140;
+        const bool bright = luminance(c) > 0.18;
         fprintf(f, ".c%zu{fill:#%02x%02x%02x}.t%zu{fill:%s}", i, (unsigned)c.r, (unsigned)c.g, (unsigned)c.b, i,
                 bright ? "#10151c" : "#f4f7fb");
     }

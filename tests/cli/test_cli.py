@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from program import MODEL, PROGRAM, ROOT, SANITIZED, Case, Terminal, environment, read_safetensors, run  # noqa: E402
 
-COMMANDS = ["run", "chat", "inspect", "tokenize", "detokenize", "template", "perplexity", "bench", "debug", "completion",
-            "man", "help", "version"]
+COMMANDS = ["run", "chat", "inspect", "tokenize", "detokenize", "template", "perplexity", "eval", "bench", "debug",
+            "completion", "man", "help", "version"]
 GOLDEN = json.loads((MODEL / "golden.json").read_text())
 TINY = ROOT / "tests" / "golden" / "fixtures"
 
@@ -62,7 +62,8 @@ class Help(Case):
                    "--frequency-penalty --logit-bias --stop --logprobs --prompt-ids --json --dt-floor --ignore-eos --no-bos "
                    "--no-parse-special --load-state --save-state --progress --color",
             "debug": "--ids --split -o --dt-floor --ignore-eos --threads",
-            "perplexity": "--window --stride --ids-u16 --json --dt-floor --ignore-eos --threads",
+            "eval": "--data --num-fewshot --limit --samples --haystack --lengths --depths --needle --csv --svg --json -c",
+            "perplexity": "--window --stride --kl-base --save-kl-base --worst --ids-u16 --json --dt-floor --ignore-eos --threads",
             "bench": "-p -n -d -b -t -r -o --compute --no-profile --dt-floor --ignore-eos --threads",
             "chat": "--system --temp --dt-floor --ignore-eos --threads",
             "tokenize": "--jsonl --no-bos --no-parse-special",
