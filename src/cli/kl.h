@@ -5,7 +5,8 @@
  * A row is, little-endian: f32 step, f32 floor, f32 ln p of the id that really follows, u32 checksum of the rest, then
  * u16 q[vocab] (and zeros up to a multiple of 4 bytes). ln p of id i is floor + step * q[i], as in llama-perplexity;
  * ids less likely than exp(-KL_RANGE) times the best stand at the floor. Comparing divides by the sum of the unpacked
- * probabilities, so that packing adds nothing of first order to the divergence. */
+ * probabilities; so a row rounded differs from itself by some 1e-9 only, and from others by its rounding (1.8e-4 at
+ * most, of no sign) times how ln(p_base / p) spreads. */
 #ifndef CLI_KL_H
 #define CLI_KL_H
 
