@@ -39,24 +39,31 @@ unsigned zb_cpu_features(void)
 #include <sys/auxv.h>
 #include <asm/hwcap.h>
 
-#define BIT_BF16 (1ul << 14) /* of AT_HWCAP2; older headers do not name it */
+#define BIT_DOT  (1ul << 20) /* of AT_HWCAP; older headers do not name it  */
+#define BIT_BF16 (1ul << 14) /* of AT_HWCAP2                               */
 
 unsigned zb_cpu_features(void)
 {
-    if (!(getauxval(AT_HWCAP) & HWCAP_ASIMD))
+    const unsigned long has = getauxval(AT_HWCAP);
+    if (!(has & HWCAP_ASIMD))
         return 0;
-    return ZB_CPU_NEON | (getauxval(AT_HWCAP2) & BIT_BF16 ? ZB_CPU_NEON_BF16 : 0);
+    return ZB_CPU_NEON | (has & BIT_DOT ? ZB_CPU_NEON_DOT : 0) |
+           (getauxval(AT_HWCAP2) & BIT_BF16 ? ZB_CPU_NEON_BF16 : 0);
 }
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
 
+static int has(const char *name)
+{
+    int yes = 0;
+    size_t n = sizeof yes;
+    return sysctlbyname(name, &yes, &n, NULL, 0) == 0 && yes;
+}
+
 unsigned zb_cpu_features(void)
 {
-    int bf16 = 0;
-    size_t n = sizeof bf16;
-    if (sysctlbyname("hw.optional.arm.FEAT_BF16", &bf16, &n, NULL, 0) != 0)
-        bf16 = 0;
-    return ZB_CPU_NEON | (bf16 ? ZB_CPU_NEON_BF16 : 0);
+    return ZB_CPU_NEON | (has("hw.optional.arm.FEAT_DotProd") ? ZB_CPU_NEON_DOT : 0) |
+           (has("hw.optional.arm.FEAT_BF16") ? ZB_CPU_NEON_BF16 : 0);
 }
 #elif defined(__aarch64__)
 unsigned zb_cpu_features(void)

@@ -6,12 +6,13 @@
 
 /* Bits of zb_cpu_features(). A bit is set only if the operating system saves the registers too. */
 enum {
-    ZB_CPU_AVX2 = 1,        /* AVX2, FMA, F16C                                  */
-    ZB_CPU_AVX512 = 2,      /* AVX-512 F, BW, VL, DQ on top of ZB_CPU_AVX2      */
-    ZB_CPU_NEON = 4,        /* AArch64 Advanced SIMD                            */
-    ZB_CPU_AVX512_BF16 = 8, /* AVX-512 BF16 on top of ZB_CPU_AVX512             */
-    ZB_CPU_NEON_BF16 = 16,  /* BFDOT and its kin on top of ZB_CPU_NEON          */
-    ZB_CPU_AVX512_VNNI = 32 /* AVX-512 VNNI on top of ZB_CPU_AVX512             */
+    ZB_CPU_AVX2 = 1,         /* AVX2, FMA, F16C                                  */
+    ZB_CPU_AVX512 = 2,       /* AVX-512 F, BW, VL, DQ on top of ZB_CPU_AVX2      */
+    ZB_CPU_NEON = 4,         /* AArch64 Advanced SIMD                            */
+    ZB_CPU_AVX512_BF16 = 8,  /* AVX-512 BF16 on top of ZB_CPU_AVX512             */
+    ZB_CPU_NEON_BF16 = 16,   /* BFDOT and its kin on top of ZB_CPU_NEON          */
+    ZB_CPU_AVX512_VNNI = 32, /* AVX-512 VNNI on top of ZB_CPU_AVX512            */
+    ZB_CPU_NEON_DOT = 64     /* SDOT and UDOT on top of ZB_CPU_NEON             */
 };
 
 unsigned zb_cpu_features(void);

@@ -83,7 +83,7 @@ static void lay_over(zb_kernels *k, const zb_kernels *over)
         k->q8_types = over->q8_types;
 }
 
-enum { REF, GENERIC, NEON, NEONBF16, AVX2, AVX512, AVX512VNNI, AVX512BF16, N_SETS };
+enum { REF, GENERIC, NEON, NEONDOT, NEONBF16, AVX2, AVX512, AVX512VNNI, AVX512BF16, N_SETS };
 
 /* Rising speed; `own` is what the set has of its own (NULL: this build lacks it), laid over the set `over`; `needs`
  * what the CPU must have. */
@@ -104,20 +104,25 @@ static const struct {
 #else
     [NEON] = {"neon", NULL, ZB_CPU_NEON, REF},
 #endif
-#if defined(ZB_HAVE_NEON) && defined(ZB_HAVE_NEONBF16)
-    [NEONBF16] = {"neonbf16", &zb_kernels_neonbf16, ZB_CPU_NEON_BF16, NEON},
+#if defined(ZB_HAVE_NEON) && defined(ZB_HAVE_NEONDOT)
+    [NEONDOT] = {"neondot", &zb_kernels_neondot, ZB_CPU_NEON_DOT, NEON},
 #else
-    [NEONBF16] = {"neonbf16", NULL, ZB_CPU_NEON_BF16, NEON},
+    [NEONDOT] = {"neondot", NULL, ZB_CPU_NEON_DOT, NEON},
+#endif
+#if defined(ZB_HAVE_NEONDOT) && defined(ZB_HAVE_NEONBF16)
+    [NEONBF16] = {"neonbf16", &zb_kernels_neonbf16, ZB_CPU_NEON_BF16, NEONDOT},
+#else
+    [NEONBF16] = {"neonbf16", NULL, ZB_CPU_NEON_BF16, NEONDOT},
 #endif
 #ifdef ZB_HAVE_AVX2
     [AVX2] = {"avx2", &zb_kernels_avx2, ZB_CPU_AVX2, REF},
 #else
     [AVX2] = {"avx2", NULL, ZB_CPU_AVX2, REF},
 #endif
-#ifdef ZB_HAVE_AVX512
-    [AVX512] = {"avx512", &zb_kernels_avx512, ZB_CPU_AVX512, REF},
+#if defined(ZB_HAVE_AVX2) && defined(ZB_HAVE_AVX512)
+    [AVX512] = {"avx512", &zb_kernels_avx512, ZB_CPU_AVX512, AVX2},
 #else
-    [AVX512] = {"avx512", NULL, ZB_CPU_AVX512, REF},
+    [AVX512] = {"avx512", NULL, ZB_CPU_AVX512, AVX2},
 #endif
 #if defined(ZB_HAVE_AVX512) && defined(ZB_HAVE_AVX512VNNI)
     [AVX512VNNI] = {"avx512vnni", &zb_kernels_avx512vnni, ZB_CPU_AVX512_VNNI, AVX512},
@@ -165,7 +170,8 @@ const zb_kernels *zb_kernels_choose(const char *cap, unsigned cpu)
             named++;
         if (named == N_SETS)
             zb_log(ZAMBA_LOG_WARN,
-                   "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512vnni, avx512bf16, neon, neonbf16); "
+                   "ZAMBA_CPU=%.32s: no such kernel set (ref, generic, avx2, avx512, avx512vnni, avx512bf16, neon, "
+                   "neondot, neonbf16); "
                    "the best one is used",
                    cap);
         else

@@ -14,6 +14,7 @@
 #define OUT_V    2
 #define VEC_SET  zb_kernels_generic
 #define VEC_NAME "generic"
+#define VEC_Q8
 #include "kernels/vec/vec_types.h"
 
 static inline vf v_set1(float x)

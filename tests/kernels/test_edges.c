@@ -248,8 +248,8 @@ static void on_log(void *user, zamba_log_level level, const char *message)
 static void test_choice(void **state)
 {
     (void)state;
-    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_VNNI | ZB_CPU_AVX512_BF16 |
-                                ZB_CPU_NEON | ZB_CPU_NEON_BF16;
+    const unsigned everything = ZB_CPU_AVX2 | ZB_CPU_AVX512 | ZB_CPU_AVX512_VNNI | ZB_CPU_AVX512_BF16 | ZB_CPU_NEON |
+                                ZB_CPU_NEON_DOT | ZB_CPU_NEON_BF16;
     zamba_log_set(on_log, NULL);
     assert_string_equal(zb_kernels_choose("ref", everything)->name, "ref");
     assert_string_equal(zb_kernels_choose("generic", everything)->name, "generic");
@@ -267,6 +267,8 @@ static void test_choice(void **state)
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2)->name, "avx2");
     assert_string_equal(zb_kernels_choose("avx512", ZB_CPU_AVX2)->name, "avx2");
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512)->name, "avx512");
+    assert_true(zb_kernels_choose("avx512", everything)->matmul_q8 == zb_kernels_choose("avx2", everything)->matmul_q8);
+    assert_true(zb_kernels_choose("avx512", everything)->matmul != zb_kernels_choose("avx2", everything)->matmul);
     /* the part that a set needs of the one below it is asked for too */
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512_BF16)->name, "avx2");
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_AVX2 | ZB_CPU_AVX512_VNNI)->name, "avx2");
@@ -284,10 +286,15 @@ static void test_choice(void **state)
 #if defined(__aarch64__)
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_NEON)->name, "neon");
     assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_NEON_BF16)->name, "generic");
+    assert_string_equal(zb_kernels_choose(NULL, ZB_CPU_NEON | ZB_CPU_NEON_BF16)->name, "neon");
     const zb_kernels *over = zb_kernels_choose("neonbf16", everything), *under = zb_kernels_choose("neon", everything);
+    const zb_kernels *bytes = zb_kernels_choose("neondot", everything);
+    if (strcmp(bytes->name, "neondot") == 0)
+        assert_true(bytes->matmul_q8 != under->matmul_q8 && bytes->q8_types != 0);
     if (strcmp(over->name, "neonbf16") == 0) {
         assert_true(over->fast_bf16 && !under->fast_bf16);
         assert_true(over->matmul_bf16 != under->matmul_bf16 && over->matmul == under->matmul);
+        assert_true(over->matmul_q8 == bytes->matmul_q8);
     }
 #endif
     zamba_log_set(NULL, NULL);

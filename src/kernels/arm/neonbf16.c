@@ -1,4 +1,4 @@
-/* arm/neonbf16.c — what the BF16 extension changes in the neon set: products of bf16 in BFDOT, two products added to
+/* arm/neonbf16.c — what the BF16 extension changes in the neondot set: products of bf16 in BFDOT, two products added to
  * each of four f32 lanes.
  *
  * An output has two accumulators: numbers 16 i to 16 i + 7 go to the first, the next eight to the second, pairs of
@@ -122,7 +122,7 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
 static double peak(zb_dtype t, size_t rounds, float *sink)
 {
     if (t != ZB_BF16)
-        return zb_kernels_neon.peak(t, rounds, sink);
+        return zb_kernels_neondot.peak(t, rounds, sink);
     enum { CHAINS = 24 };
     float32x4_t acc[CHAINS];
     const bfloat16x8_t b = vreinterpretq_bf16_f32(vdupq_n_f32(0.5f + 0.25f * *sink)),

@@ -1,5 +1,5 @@
 /* vec_set.h — the body of a vector kernel set and its table. The including file has defined what vec_ops.h asks for,
- * and VEC_SET (the table's symbol) and VEC_NAME (its name). */
+ * VEC_SET (the table's symbol), VEC_NAME (its name), and VEC_Q8 if it has the products of bytes of vec_q8.h. */
 #ifndef ZB_VEC_SET_H
 #define ZB_VEC_SET_H
 
@@ -12,6 +12,17 @@
 #include "kernels/vec/vec_kv.h"
 #include "kernels/vec/vec_attention.h"
 #include "kernels/vec/vec_mixers.h"
+
+#ifdef VEC_Q8
+#include "kernels/vec/vec_q8_ops.h"
+#include "kernels/vec/vec_q8_unpack.h"
+#include "kernels/vec/vec_q8.h"
+
+static double peak_of(zb_dtype t, size_t rounds, float *sink)
+{
+    return t == ZB_Q8_0 ? q8_peak(rounds, sink) : peak(t, rounds, sink);
+}
+#endif
 
 const zb_kernels VEC_SET = {
     .name = VEC_NAME,
@@ -33,7 +44,14 @@ const zb_kernels VEC_SET = {
     .glu = glu,
     .add = add,
     .read_sum = read_sum,
+#ifdef VEC_Q8
+    .matmul_q8 = matmul_q8,
+    .to_q8 = to_q8,
+    .q8_types = Q8_TYPES,
+    .peak = peak_of,
+#else
     .peak = peak,
+#endif
 };
 
 #endif

@@ -11,6 +11,7 @@
 #define OUT_V    2
 #define VEC_SET  zb_kernels_avx2
 #define VEC_NAME "avx2"
+#define VEC_Q8
 #include "kernels/vec/vec_types.h"
 
 static inline vf v_set1(float x)
