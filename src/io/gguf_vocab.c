@@ -35,9 +35,7 @@ typedef struct token {
 
 typedef struct merge {
     float score;
-    uint32_t left, right;     /* ids                              */
-    uint16_t n_left, n_right; /* characters                       */
-    uint32_t result;
+    uint32_t left, right, result; /* ids */
 } merge;
 
 typedef struct vocab {
@@ -189,17 +187,12 @@ static int is_first_byte(char c)
     return ((unsigned char)c & 0xC0) != 0x80;
 }
 
-/* Best score first; of equal ones long left parts, then long right parts first; else as they were found: by the id of
- * what they make, then by the ids of the parts. */
+/* Best score first; of equal ones by the id of what they make, then by the ids of the parts. */
 static int by_score(const void *a, const void *b)
 {
     const merge *x = a, *y = b;
     if (x->score != y->score)
         return x->score > y->score ? -1 : 1;
-    if (x->n_left != y->n_left)
-        return x->n_left > y->n_left ? -1 : 1;
-    if (x->n_right != y->n_right)
-        return x->n_right > y->n_right ? -1 : 1;
     if (x->result != y->result)
         return x->result < y->result ? -1 : 1;
     if (x->left != y->left)
@@ -212,20 +205,13 @@ static zamba_status find_merges(vocab *v)
     zamba_status st = ZAMBA_OK;
     for (size_t i = 0; i < v->n; i++) {
         const token *t = &v->tokens[i];
-        uint16_t n_chars = 0, n_left = 0;
-        if (t->type != NORMAL)
-            continue;
-        for (size_t k = 0; k < t->n; k++)
-            n_chars += is_first_byte(t->text[k]);
-        for (size_t k = 1; k < t->n && st == ZAMBA_OK; k++) {
+        for (size_t k = 1; t->type == NORMAL && k < t->n && st == ZAMBA_OK; k++) {
             if (!is_first_byte(t->text[k]))
                 continue;
-            n_left++;
             const int64_t left = find_token(v, t->text, k);
             const int64_t right = left >= 0 ? find_token(v, t->text + k, t->n - k) : -1;
             if (right >= 0)
-                st = add_merge(v, (merge){(float)t->score, (uint32_t)left, (uint32_t)right, n_left,
-                                          (uint16_t)(n_chars - n_left), (uint32_t)i});
+                st = add_merge(v, (merge){(float)t->score, (uint32_t)left, (uint32_t)right, (uint32_t)i});
         }
         if (st != ZAMBA_OK)
             return st;
