@@ -21,8 +21,10 @@ static const char HEAD[] =
     "svg { background: #14171f } text { fill: #e6e9ef } .dim { fill: #98a2b3 }\n"
     ".grid { stroke: #2a2f3a } .axis { stroke: #667085 }\n"
     ".front { stroke: #7aa7ff } .dot { fill: #7aa7ff } .weak { fill: #667085 }\n"
-    "}\n</style>\n"
-    "<rect class=\"page\" width=\"900\" height=\"540\" fill=\"none\"/>\n";
+    "}\n</style>\n";
+
+/* Less is what packing the rows of the comparison does: the same model. */
+#define LEAST_KLD 1e-7
 
 typedef struct text {
     char *data;
@@ -112,7 +114,7 @@ static bool lay_out(chart *c, const quant_point *points, size_t n)
     c->least_log = INFINITY;
     c->greatest_log = -INFINITY;
     for (size_t i = 0; i < n && c->n < MOST_POINTS; i++) {
-        if (!(points[i].kld > 1e-9)) /* the same model: no logarithm */
+        if (!(points[i].kld >= LEAST_KLD))
             continue;
         const double mb = (double)points[i].bytes / 1e6, l = log10(points[i].kld);
         least = mb < least ? mb : least;
@@ -233,6 +235,23 @@ static void draw_points(text *t, chart *c)
         draw_name(t, c, i);
 }
 
+/* Those that have no place on the axis. */
+static void draw_rest(text *t, const quant_point *points, size_t n)
+{
+    size_t shown = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (points[i].kld >= LEAST_KLD)
+            continue;
+        if (shown++ == 0)
+            add(t, "<text class=\"dim\" x=\"%d\" y=\"%d\">without a difference: ", LEFT, HEIGHT - 16);
+        add(t, "%s", shown > 1 ? ", " : "");
+        add_escaped(t, points[i].name);
+        add(t, " (%.1f MB)", (double)points[i].bytes / 1e6);
+    }
+    if (shown > 0)
+        add(t, "</text>\n");
+}
+
 int quant_svg_write(const char *path, const char *title, const char *note, const quant_point *points, size_t n)
 {
     text t = {0};
@@ -250,6 +269,7 @@ int quant_svg_write(const char *path, const char *title, const char *note, const
     if (any) {
         draw_axes(&t, c);
         draw_points(&t, c);
+        draw_rest(&t, points, n);
     } else {
         add(&t, "<text x=\"%d\" y=\"%d\">no type differs from the model</text>\n", LEFT, HEIGHT / 2);
     }
