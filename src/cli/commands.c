@@ -72,8 +72,8 @@ const cli_command cli_commands[] = {
      "`eval needle` hides a sentence in a long text at many depths and lengths and asks for it: how likely the right "
      "answer is, and whether what the model writes holds it.",
      "zamba eval arc_easy Zamba2-1.2B --data arc-easy.jsonl\n"
-     "zamba eval arc_easy,piqa,winogrande Zamba2-1.2B --data folder --limit 200 --json\n"
-     "zamba eval needle Zamba2-1.2B --haystack book.txt --lengths 512,1024,2048,4096 --svg needle.svg"},
+     "zamba eval arc_easy,piqa Zamba2-1.2B --data folder --limit 200 --json\n"
+     "zamba eval needle Zamba2-1.2B --haystack book.txt --svg needle.svg"},
     {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE", "measure speed",
      "Tokens per second for reading prompts and for writing, at several depths of the context, by several sequences "
      "together, with several numbers of threads; then where the time goes, operation by operation. Beside it stand the "
