@@ -1,11 +1,10 @@
 /* pack_k.c — f32 into the blocks of 256. Two kinds: runs with a scale and a minimum (Q2_K, Q4_K, Q5_K), and runs with a
  * signed scale (Q3_K, Q6_K). A block is fitted in three steps:
  *   1. each run by itself, four side by side (lanes.h): the scale (and minimum) of least squared error;
- *   2. d (and dmin) such that the greatest of these is the last that the 4 or 6 bits (8 in Q6_K) of a run's scale hold;
- *      each run then takes the best of the few whole scales near its own, with the q that suit it;
- *   3. with these scales and q, d (and dmin) of least squared error over the block, and step 2's choice once more. The
- *      better of the two plans stays.
- * Everything is judged by the rounded d as it is stored. */
+ *   2. d (and dmin) such that the greatest of these is the last that the 4 or 6 bits (8 in Q6_K) of a run's scale hold,
+ *      then, with the whole scales and the q that follow, d (and dmin) of least squared error over the block;
+ *   3. each run takes the best of the few whole scales next to its own, with the minimum that suits it.
+ * Numbers are rounded by the d that is stored, an f16. */
 #include "quant/lanes.h"
 #include "quant/pack.h"
 
@@ -13,7 +12,7 @@
 
 enum { MOST_RUNS = 16, MOST_SIDES = MOST_RUNS / 4 };
 
-/* Four lanes of four vectors as sixteen numbers. */
+/* Four lanes of each vector as numbers side by side. */
 INLINE void spread(float *to, const zb_f4 *from, int n_sides)
 {
     for (int g = 0; g < n_sides; g++)
@@ -21,13 +20,14 @@ INLINE void spread(float *to, const zb_f4 *from, int n_sides)
             to[4 * g + k] = from[g][k];
 }
 
-INLINE double total(const zb_f4 *v, int n_sides)
+INLINE double total(const zb_f4 *v)
 {
-    double sum = 0;
-    for (int g = 0; g < n_sides; g++)
-        for (int k = 0; k < 4; k++)
-            sum += (double)v[g][k];
-    return sum;
+    return (double)(*v)[0] + (double)(*v)[1] + (double)(*v)[2] + (double)(*v)[3];
+}
+
+INLINE float inverse_or_0(float x)
+{
+    return x != 0 ? 1 / x : 0;
 }
 
 static const float steps[] = {0, -1, 1}; /* scales tried beside the nearest */
@@ -38,54 +38,43 @@ enum { N_STEPS = sizeof steps / sizeof *steps };
 typedef struct shifted {
     float d, dmin;
     zb_f4 scale[MOST_SIDES], min[MOST_SIDES]; /* whole numbers */
-    double error;
 } shifted;
 
-/* Step 2 for four runs: the whole scale and minimum of least error near *scale and *min. */
-INLINE zb_f4 choose_shifted(const zb_runs *r, int n, float high, float most, float d, float dmin, zb_f4 *scale,
-                            zb_f4 *min)
+/* The whole scales and minima next to a and b for p's d and dmin. */
+INLINE void round_shifted(shifted *p, const zb_f4 *a, const zb_f4 *b, int n_sides, float most)
+{
+    const float per_scale = inverse_or_0(p->d), per_min = inverse_or_0(p->dmin);
+    for (int g = 0; g < n_sides; g++) {
+        p->scale[g] = zb_whole(a[g] * per_scale, zb_all(0), zb_all(most));
+        p->min[g] = zb_whole(b[g] * per_min, zb_all(0), zb_all(most));
+    }
+}
+
+/* Step 3 for four runs: the whole scale and minimum of least error near *scale and *min. */
+INLINE void choose_shifted(const zb_runs *r, int n, float high, float most, float d, float dmin, zb_f4 *scale,
+                           zb_f4 *min)
 {
     const zb_f4 hi = zb_all(high), last = zb_all(most), zero = zb_all(0);
-    const zb_f4 s0 = zb_whole(*scale, zero, last), m0 = zb_whole(*min, zero, last);
-    const float per_min = dmin > 0 ? 1 / dmin : 0;
-    zb_f4 best = zero, best_scale = s0, best_min = m0;
+    const zb_f4 s0 = *scale, m0 = *min;
+    const float per_min = inverse_or_0(dmin);
+    zb_f4 best = zero;
     for (int t = 0; t < N_STEPS; t++) {
         const zb_f4 s = zb_whole(s0 + steps[t], zero, last), a = zb_all(d) * s, inverse = zb_inverse(a);
-        zb_f4 b = zb_all(dmin) * m0, q1 = zero, error = zero;
+        const zb_f4 b = zb_all(dmin) * m0;
+        zb_f4 q1 = zero;
         for (int i = 0; i < n; i++)
             q1 += r->w[i] * zb_whole((r->x[i] + b) * inverse, zero, hi);
-        const zb_f4 m = zb_whole((a * q1 - r->sum_wx) / r->sum_w * per_min, zero, last);
-        b = zb_all(dmin) * m;
-        for (int i = 0; i < n; i++) {
-            const zb_f4 from = r->x[i] + b, e = from - a * zb_whole(from * inverse, zero, hi);
-            error += r->w[i] * e * e;
-        }
+        const zb_f4 m = zb_whole((a * q1 - r->sum_wx) / r->sum_w * per_min, zero, last); /* best for these q */
+        const zb_f4 error = zb_error_shifted(r, n, a, zb_all(dmin) * m, hi);
         const zb_i4 better = t == 0 ? (zb_i4){-1, -1, -1, -1} : error < best;
         best = zb_pick(better, error, best);
-        best_scale = zb_pick(better, s, best_scale);
-        best_min = zb_pick(better, m, best_min);
+        *scale = zb_pick(better, s, *scale);
+        *min = zb_pick(better, m, *min);
     }
-    *scale = best_scale;
-    *min = best_min;
-    return best;
 }
 
-/* Fill p->scale, min and error for p->d and dmin; a and b are what the runs would like. */
-INLINE void plan_shifted(shifted *p, const zb_runs *r, int n_sides, int n, float high, float most, const zb_f4 *a,
-                         const zb_f4 *b)
-{
-    const float per_scale = p->d > 0 ? 1 / p->d : 0, per_min = p->dmin > 0 ? 1 / p->dmin : 0;
-    zb_f4 errors[MOST_SIDES];
-    for (int g = 0; g < n_sides; g++) {
-        p->scale[g] = a[g] * per_scale;
-        p->min[g] = b[g] * per_min;
-        errors[g] = choose_shifted(r + g, n, high, most, p->d, p->dmin, &p->scale[g], &p->min[g]);
-    }
-    p->error = total(errors, n_sides);
-}
-
-/* Step 3: d and dmin of least squared error for p's scales and the q that go with them. 0 if there are none. */
-INLINE int refit_shifted(const shifted *p, const zb_runs *r, int n_sides, int n, float high, float *d, float *dmin)
+/* Step 2: d and dmin of least squared error for p's scales and the q that go with them, if there are such. */
+INLINE void refit_shifted(shifted *p, const zb_runs *r, int n_sides, int n, float high)
 {
     zb_f4 u = zb_all(0), v = u, w = u, y = u, z = u;
     for (int g = 0; g < n_sides; g++) {
@@ -98,18 +87,19 @@ INLINE int refit_shifted(const shifted *p, const zb_runs *r, int n_sides, int n,
         y += m * r[g].sum_wx;
         z += m * m * r[g].sum_w;
     }
-    const double U = total(&u, 1), V = total(&v, 1), W = total(&w, 1), Y = total(&y, 1), Z = total(&z, 1);
+    const double U = total(&u), V = total(&v), W = total(&w), Y = total(&y), Z = total(&z);
     const double det = V * Z - W * W;
+    float d = 0, dmin = 0;
     if (Z == 0 && V > 0) {
-        *d = zb_pack_half((float)(U / V));
-        *dmin = 0;
-        return *d > 0;
+        d = zb_pack_half((float)(U / V));
+    } else if (det > 1e-6 * V * Z) {
+        d = zb_pack_half((float)((U * Z - W * Y) / det));
+        dmin = zb_pack_half((float)((W * U - V * Y) / det));
     }
-    if (!(det > 1e-6 * V * Z))
-        return 0;
-    *d = zb_pack_half((float)((U * Z - W * Y) / det));
-    *dmin = zb_pack_half((float)((W * U - V * Y) / det));
-    return *d > 0 && *dmin >= 0;
+    if (d > 0 && dmin >= 0) {
+        p->d = d;
+        p->dmin = dmin;
+    }
 }
 
 /* All three steps, and the codes of the 256 numbers. */
@@ -132,13 +122,11 @@ INLINE void fit_block_shifted(shifted *p, uint8_t *codes, const float *x, const 
     }
     p->d = zb_pack_half(d / most);
     p->dmin = zb_pack_half(dmin / most);
-    plan_shifted(p, r, n_sides, n, high, most, a, b);
-    shifted other;
-    if (refit_shifted(p, r, n_sides, n, high, &other.d, &other.dmin)) {
-        plan_shifted(&other, r, n_sides, n, high, most, a, b);
-        if (other.error < p->error)
-            *p = other;
-    }
+    round_shifted(p, a, b, n_sides, most);
+    refit_shifted(p, r, n_sides, n, high);
+    round_shifted(p, a, b, n_sides, most);
+    for (int g = 0; g < n_sides; g++)
+        choose_shifted(r + g, n, high, most, p->d, p->dmin, &p->scale[g], &p->min[g]);
     float scale[MOST_RUNS], min[MOST_RUNS];
     spread(scale, p->scale, n_sides);
     spread(min, p->min, n_sides);
@@ -151,33 +139,26 @@ INLINE void fit_block_shifted(shifted *p, uint8_t *codes, const float *x, const 
 typedef struct scaled {
     float d;
     zb_f4 scale[MOST_SIDES];
-    double error;
 } scaled;
 
-INLINE zb_f4 choose_scaled(const zb_runs *r, int n, float half, float most, float d, zb_f4 *scale)
+INLINE void choose_scaled(const zb_runs *r, int n, float half, float most, float d, zb_f4 *scale)
 {
-    const zb_f4 lo = zb_all(-half), hi = zb_all(half - 1), first = zb_all(-most), last = zb_all(most - 1);
-    const zb_f4 s0 = zb_whole(*scale, first, last);
-    zb_f4 best = zb_all(0), best_scale = s0;
+    const zb_f4 lo = zb_all(-half), hi = zb_all(half - 1), s0 = *scale;
+    zb_f4 best = zb_all(0);
     for (int t = 0; t < N_STEPS; t++) {
-        const zb_f4 s = zb_whole(s0 + steps[t], first, last), error = zb_error_scaled(r, n, d * s, lo, hi);
+        const zb_f4 s = zb_whole(s0 + steps[t], zb_all(-most), zb_all(most - 1));
+        const zb_f4 error = zb_error_scaled(r, n, d * s, lo, hi);
         const zb_i4 better = t == 0 ? (zb_i4){-1, -1, -1, -1} : error < best;
         best = zb_pick(better, error, best);
-        best_scale = zb_pick(better, s, best_scale);
+        *scale = zb_pick(better, s, *scale);
     }
-    *scale = best_scale;
-    return best;
 }
 
-INLINE void plan_scaled(scaled *p, const zb_runs *r, int n, float half, float most, const zb_f4 *a)
+INLINE void round_scaled(scaled *p, const zb_f4 *a, float most)
 {
-    const float per_scale = p->d != 0 ? 1 / p->d : 0;
-    zb_f4 errors[MOST_SIDES];
-    for (int g = 0; g < MOST_SIDES; g++) {
-        p->scale[g] = a[g] * per_scale;
-        errors[g] = choose_scaled(r + g, n, half, most, p->d, &p->scale[g]);
-    }
-    p->error = total(errors, MOST_SIDES);
+    const float per_scale = inverse_or_0(p->d);
+    for (int g = 0; g < MOST_SIDES; g++)
+        p->scale[g] = zb_whole(a[g] * per_scale, zb_all(-most), zb_all(most - 1));
 }
 
 INLINE void fit_block_scaled(scaled *p, uint8_t *codes, const float *x, const float *weights, float half, float most,
@@ -196,21 +177,21 @@ INLINE void fit_block_scaled(scaled *p, uint8_t *codes, const float *x, const fl
         if ((scale[run] < 0 ? -scale[run] : scale[run]) > (top < 0 ? -top : top))
             top = scale[run];
     p->d = zb_pack_half(top / -most); /* the negative side has one more */
-    plan_scaled(p, r, N, half, most, a);
+    round_scaled(p, a, most);
     zb_f4 u = zb_all(0), v = u;
     for (int g = 0; g < MOST_SIDES; g++) {
+        const zb_f4 s = p->scale[g];
         zb_f4 xq, qq;
-        zb_sums_scaled(r + g, N, zb_inverse(p->d * p->scale[g]), zb_all(-half), zb_all(half - 1), &xq, &qq);
-        u += p->scale[g] * xq;
-        v += p->scale[g] * p->scale[g] * qq;
+        zb_sums_scaled(r + g, N, zb_inverse(p->d * s), zb_all(-half), zb_all(half - 1), &xq, &qq);
+        u += s * xq;
+        v += s * s * qq;
     }
-    const double U = total(&u, 1), V = total(&v, 1);
-    if (V > 0) {
-        scaled other = {.d = zb_pack_half((float)(U / V))};
-        plan_scaled(&other, r, N, half, most, a);
-        if (other.error < p->error)
-            *p = other;
-    }
+    const double U = total(&u), V = total(&v);
+    if (V > 0)
+        p->d = zb_pack_half((float)(U / V));
+    round_scaled(p, a, most);
+    for (int g = 0; g < MOST_SIDES; g++)
+        choose_scaled(r + g, N, half, most, p->d, &p->scale[g]);
     spread(scale, p->scale, MOST_SIDES);
     for (int run = 0; run < MOST_RUNS; run++)
         zb_codes(codes + run * N, x + run * N, N, p->d * scale[run], 0, -half, half - 1);
@@ -220,7 +201,7 @@ INLINE void fit_block_scaled(scaled *p, uint8_t *codes, const float *x, const fl
 
 static void pack_q2_k(unsigned char *to, const float *x, const float *w)
 {
-    static const float tries[] = {3, 2.5f, 2.75f, 3.3f, 3.6f, 4};
+    static const float tries[] = {3, 2.6f, 3.3f, 3.7f, 4.1f, 4.5f};
     shifted p;
     uint8_t codes[ZB_QKK];
     fit_block_shifted(&p, codes, x, w, 16, 3, 15, tries, sizeof tries / sizeof *tries);
@@ -236,7 +217,7 @@ static void pack_q2_k(unsigned char *to, const float *x, const float *w)
 
 static void pack_q3_k(unsigned char *to, const float *x, const float *w)
 {
-    static const float tries[] = {-4, -3, -3.3f, -3.65f, -4.4f, -4.8f, 3};
+    static const float tries[] = {-4, -3.2f, -3.6f, -4.4f, 3};
     scaled p;
     uint8_t codes[ZB_QKK];
     fit_block_scaled(&p, codes, x, w, 4, 32, tries, sizeof tries / sizeof *tries);
@@ -270,7 +251,7 @@ static void pack_scales(uint8_t *to, const shifted *p)
 
 static void pack_q4_k(unsigned char *to, const float *x, const float *w)
 {
-    static const float tries[] = {15, 14, 14.5f, 15.5f, 16, 16.5f};
+    static const float tries[] = {15, 14, 14.5f, 15.5f, 13.5f};
     shifted p;
     uint8_t codes[ZB_QKK];
     fit_block_shifted(&p, codes, x, w, 8, 15, 63, tries, sizeof tries / sizeof *tries);
@@ -285,7 +266,7 @@ static void pack_q4_k(unsigned char *to, const float *x, const float *w)
 
 static void pack_q5_k(unsigned char *to, const float *x, const float *w)
 {
-    static const float tries[] = {31, 30, 30.5f, 31.5f, 32};
+    static const float tries[] = {31, 30, 30.5f, 31.5f};
     shifted p;
     uint8_t codes[ZB_QKK];
     fit_block_shifted(&p, codes, x, w, 8, 31, 63, tries, sizeof tries / sizeof *tries);
@@ -303,7 +284,7 @@ static void pack_q5_k(unsigned char *to, const float *x, const float *w)
 
 static void pack_q6_k(unsigned char *to, const float *x, const float *w)
 {
-    static const float tries[] = {-32, -31, -31.5f, -32.5f, -33};
+    static const float tries[] = {-32, -31, -33};
     scaled p;
     uint8_t codes[ZB_QKK];
     fit_block_scaled(&p, codes, x, w, 32, 128, tries, sizeof tries / sizeof *tries);

@@ -98,12 +98,12 @@ static void pack_q4_1(unsigned char *to, const float *x, const zb_runs *r, size_
 /* Byte for byte as gguf: halves are rounded away from zero, by the scale that is not yet rounded to f16. */
 static void pack_q8_0_plain(unsigned char *to, const float *x)
 {
-    float size = 0;
+    int32_t size = 0; /* as bits: integers have a greatest one in any order, so the loop turns into vectors */
     for (int i = 0; i < ZB_QK; i++) {
-        const float a = x[i] < 0 ? -x[i] : x[i];
+        const int32_t a = (int32_t)(zb_f32_bits(x[i]) & 0x7FFFFFFFu);
         size = a > size ? a : size;
     }
-    const float d = size / 127;
+    const float d = zb_bits_f32((uint32_t)size) / 127;
     float inverse = d != 0 ? 1.0f / d : 0;
     if (inverse > 3e38f) /* d so small that 1 / d is infinite */
         inverse = 0;

@@ -56,13 +56,14 @@ static void unpack_q5_0(float *restrict to, const unsigned char *from)
     zb_block_q5_0 b;
     memcpy(&b, from, sizeof b);
     const float d = zb_f16_f32(b.d);
-    const uint32_t high =
-        (uint32_t)b.high[0] | (uint32_t)b.high[1] << 8 | (uint32_t)b.high[2] << 16 | (uint32_t)b.high[3] << 24;
+    static const uint8_t bit[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    uint8_t fifth[ZB_QK];
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 8; i++)
+            fifth[8 * k + i] = (b.high[k] & bit[i]) != 0 ? 16 : 0;
     for (int i = 0; i < ZB_QK / 2; i++) {
-        const int low = (b.q[i] & 15) | (int)(high >> i & 1) << 4;
-        const int up = b.q[i] >> 4 | (int)(high >> (i + ZB_QK / 2) & 1) << 4;
-        to[i] = d * (float)(low - 16);
-        to[i + ZB_QK / 2] = d * (float)(up - 16);
+        to[i] = d * (float)(((b.q[i] & 15) | fifth[i]) - 16);
+        to[i + ZB_QK / 2] = d * (float)((b.q[i] >> 4 | fifth[i + ZB_QK / 2]) - 16);
     }
 }
 
@@ -169,14 +170,17 @@ static void unpack_q4_k(float *restrict to, const unsigned char *from)
     zb_block_q4_k b;
     memcpy(&b, from, sizeof b);
     const float d = zb_f16_f32(b.d), dmin = zb_f16_f32(b.dmin);
-    for (int run = 0; run < 8; run++) {
+    for (int run = 0; run < 8; run += 2) {
+        const uint8_t *q = b.q + run * 16;
         int scale6, min6;
         scale_min(b.scale, run, &scale6, &min6);
-        const float scale = d * (float)scale6, min = dmin * (float)min6;
-        const uint8_t *q = b.q + run / 2 * 32;
-        const int shift = run % 2 * 4;
+        const float s0 = d * (float)scale6, m0 = dmin * (float)min6;
+        scale_min(b.scale, run + 1, &scale6, &min6);
+        const float s1 = d * (float)scale6, m1 = dmin * (float)min6;
         for (int i = 0; i < 32; i++)
-            to[run * 32 + i] = scale * (float)(q[i] >> shift & 15) - min;
+            to[run * 32 + i] = s0 * (float)(q[i] & 15) - m0;
+        for (int i = 0; i < 32; i++)
+            to[run * 32 + 32 + i] = s1 * (float)(q[i] >> 4) - m1;
     }
 }
 
