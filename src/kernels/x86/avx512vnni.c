@@ -15,7 +15,7 @@
 
 enum {
     FEW = 4,
-    TILE = 6,    /* rows of activations in a tile of 32 rows of weights                                 */
+    TILE = 4,    /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
     THIN_M = 24, /* up to so many run after run is turned, so that turning and multiplying overlap      */
     CHUNK = 256, /* rows of activations for which totals are kept                                       */
     MOST_BYTES = 576
@@ -98,7 +98,7 @@ INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, co
     const kind K = kind_of(t);
     uint8_t room[LANES * MOST_BYTES];
     shared s;
-    beside b[STRETCH_RUNS];
+    beside b[BLOCK_RUNS];
     int32_t a[FEW][MOST_A] __attribute__((aligned(64)));
     for (size_t row = 0; row < w->n_rows; row += LANES) {
         const size_t n_rows = min_size(LANES, w->n_rows - row);
@@ -112,15 +112,23 @@ INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, co
             const rows from = stretch_of(t, w, row, k, n, n_rows, room);
             const bytes xs = bytes_at(x, 0, k, a);
             prepare_rows(K, offset_of(t), &xs, x, 0, k, n, (size_t)T);
-            besides(t, b, &from, runs, &s);
+            alone copies[2];
+            copy_alone(t, copies, &from, 0, &s);
             for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
                 share(t, &s, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
+                if (is_large(t))
+                    beside_large(t, b, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
                 for (size_t run = first; run < min_size(first + BLOCK_RUNS, runs); run++) {
                     __m512i q[16];
                     __m512 u[FEW][2];
+                    beside *br = b + run % BLOCK_RUNS;
                     fetch(t, &next);
+                    if (run + 1 < runs)
+                        copy_alone(t, copies + (run + 1) % 2, &from, run + 1, &s);
+                    if (!is_large(t))
+                        beside_small(t, br, copies + run % 2);
                     numbers(t, q, &from, run, &s);
-                    multiply_run(u, K, q, q, b + run, b + run, &xs, run, T, 1);
+                    multiply_run(u, K, q, q, br, br, &xs, run, T, 1);
                     UNROLL
                     for (int i = 0; i < T; i++)
                         total[i] =
@@ -177,14 +185,10 @@ typedef void tile_function(float (*kept)[2 * LANES], const panel *p, const bytes
     TILE_OF(K, 2, 1)                                                                                                   \
     TILE_OF(K, 3, 1)                                                                                                   \
     TILE_OF(K, 4, 1)                                                                                                   \
-    TILE_OF(K, 5, 1)                                                                                                   \
-    TILE_OF(K, 6, 1)                                                                                                   \
     TILE_OF(K, 1, 2)                                                                                                   \
     TILE_OF(K, 2, 2)                                                                                                   \
     TILE_OF(K, 3, 2)                                                                                                   \
-    TILE_OF(K, 4, 2)                                                                                                   \
-    TILE_OF(K, 5, 2)                                                                                                   \
-    TILE_OF(K, 6, 2)
+    TILE_OF(K, 4, 2)
 TILES_OF(BY_32)
 TILES_OF(ZERO_32)
 TILES_OF(MIN_32)
@@ -193,21 +197,23 @@ TILES_OF(BY_16)
 TILES_OF(K_16)
 
 #define NAMES(K)                                                                                                       \
-    [K] = {{tile_##K##_1_1, tile_##K##_2_1, tile_##K##_3_1, tile_##K##_4_1, tile_##K##_5_1, tile_##K##_6_1},           \
-           {tile_##K##_1_2, tile_##K##_2_2, tile_##K##_3_2, tile_##K##_4_2, tile_##K##_5_2, tile_##K##_6_2}}
+    [K] = {{tile_##K##_1_1, tile_##K##_2_1, tile_##K##_3_1, tile_##K##_4_1},                                           \
+           {tile_##K##_1_2, tile_##K##_2_2, tile_##K##_3_2, tile_##K##_4_2}}
 static tile_function *const tiles[][2][TILE] = {NAMES(BY_32), NAMES(ZERO_32), NAMES(MIN_32),
                                                 NAMES(K_32),  NAMES(BY_16),   NAMES(K_16)};
 
-/* All rows of activations [m, up to CHUNK] times some runs of a panel. */
+/* All rows of activations [m, up to CHUNK] times some runs of a panel. `prepared` (or NULL): of all of them. */
 static void all_tiles(const kind K, const int offset, float (*kept)[2 * LANES], const panel *p, const zb_q8_rows *x,
-                      size_t row, size_t m, size_t k, size_t n, size_t run0, size_t run1, size_t R)
+                      int32_t (*prepared)[MOST_A], size_t row, size_t m, size_t k, size_t n, size_t run0, size_t run1,
+                      size_t R)
 {
     int32_t a[TILE][MOST_A] __attribute__((aligned(64)));
     const size_t n_tiles = (m + TILE - 1) / TILE;
     for (size_t i = 0, left = n_tiles, T; i < m; i += T, left--) {
         T = (m - i + left - 1) / left;
-        const bytes xs = bytes_at(x, row + i, k, a);
-        prepare_rows(K, offset, &xs, x, row + i, k, n, T);
+        const bytes xs = bytes_at(x, row + i, k, prepared ? prepared + i : a);
+        if (!prepared)
+            prepare_rows(K, offset, &xs, x, row + i, k, n, T);
         tiles[K][R - 1][T - 1](kept + i, p, &xs, run0, run1);
     }
 }
@@ -220,6 +226,7 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
     shared s[2];
     panel p __attribute__((aligned(64)));
     float kept[CHUNK][2 * LANES] __attribute__((aligned(64)));
+    int32_t prepared[THIN_M][MOST_A] __attribute__((aligned(64)));
     const size_t span = m <= THIN_M ? 1 : STRETCH_RUNS;
     for (size_t i = 0; i < m; i += CHUNK) {
         const size_t some = min_size(CHUNK, m - i);
@@ -230,6 +237,9 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
             for (size_t k = 0; k < w->cols; k += STRETCH) {
                 const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
                 rows from[2];
+                const bytes xs = bytes_at(x, i, k, prepared);
+                if (span == 1)
+                    prepare_rows(K, offset_of(t), &xs, x, i, k, n, some);
                 for (size_t r = 0; r < R; r++) {
                     from[r] = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
                     besides(t, p.b[r], from + r, runs, s + r);
@@ -243,7 +253,8 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
                             numbers(t, p.q[r][run], from + r, run, s + r);
                         }
                         if ((run + 1) % span == 0 || run + 1 == runs)
-                            all_tiles(K, offset_of(t), kept, &p, x, i, some, k, n, run / span * span, run + 1, R);
+                            all_tiles(K, offset_of(t), kept, &p, x, span == 1 ? prepared : NULL, i, some, k, n,
+                                      run / span * span, run + 1, R);
                     }
                 }
             }

@@ -81,6 +81,9 @@ INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *q0, const _
             if (K == ZERO_32)
                 acc[t][r] = _mm512_madd_epi16((r ? b1 : b0)->min[i & 1], all_lanes(&x->a[t][2 * run + (size_t)i]));
         }
+        /* a single output would wait for each of its products: two chains, the same integer */
+        const int two = T * R == 1;
+        __m512i other = _mm512_setzero_si512();
         UNROLL
         for (int j = i * each; j < (i + 1) * each; j++)
             UNROLL
@@ -88,8 +91,13 @@ INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *q0, const _
             const __m512i xv = all_lanes(x->q + (size_t)t * x->ld_q + RUN * run + 4 * (size_t)j);
             UNROLL
             for (int r = 0; r < R; r++)
-                acc[t][r] = _mm512_dpbusd_epi32(acc[t][r], (r ? q1 : q0)[j], xv);
+                if (two && j % 2)
+                    other = _mm512_dpbusd_epi32(other, q0[j], xv);
+                else
+                    acc[t][r] = _mm512_dpbusd_epi32(acc[t][r], (r ? q1 : q0)[j], xv);
         }
+        if (two)
+            acc[0][0] = _mm512_add_epi32(acc[0][0], other);
         UNROLL
         for (int t = 0; t < T; t++)
             UNROLL

@@ -5,8 +5,8 @@
  * row r as unsigned bytes, the type's offset (see offset_of) not yet taken off. Beside them stand, as far as the kind
  * of the type has them, scales and whatever is subtracted, a lane for each row too.
  *
- * Scales are got ready for a stretch of 8 runs: where they stand alone among the blocks they are copied together one by
- * one, which costs the vector units nothing. What several runs of a large block share is turned once a block. */
+ * Scales that stand alone among small blocks are copied together one by one, which costs the vector units nothing. What
+ * several runs of a large block share is turned once a block. */
 #ifndef ZB_Q8_TURN_H
 #define ZB_Q8_TURN_H
 
@@ -351,52 +351,82 @@ INLINE __m512i pair_lanes(__m512i v, int i)
     return _mm512_shuffle_epi8(_mm512_srli_epi32(v, (unsigned)(16 * i)), at);
 }
 
-/* 2 bytes of each row. */
-INLINE void copy_2(uint16_t to[LANES], const uint8_t *at, size_t stride)
+/* What stands alone before each block of 32: 2 or 4 bytes of each row, two blocks a run. */
+typedef struct alone {
+    uint64_t of[2][LANES / 2];
+} alone;
+
+/* 2 bytes of each row. They go through ordinary registers, four in one: a compiler that made vectors of them would
+ * burden the units that have most to do, and single stores are slow. */
+INLINE void copy_2(uint64_t to[LANES / 4], const uint8_t *at, size_t stride)
 {
     UNROLL
-    for (size_t r = 0; r < LANES; r++)
-        memcpy(to + r, at + r * stride, 2);
-}
-
-INLINE void copy_4(uint32_t to[LANES], const uint8_t *at, size_t stride)
-{
-    UNROLL
-    for (size_t r = 0; r < LANES; r++)
-        memcpy(to + r, at + r * stride, 4);
-}
-
-INLINE __m512 f16_copied(const uint16_t from[LANES])
-{
-    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)from));
-}
-
-/* Two scales a run; for Q5_0 the fifth bits too. */
-INLINE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t n_runs, shared *s)
-{
-    const size_t size = bytes_of_two_runs(t) / 4;
-    if (kind_of(t) == BY_32) {
-        uint16_t d[2 * STRETCH_RUNS][LANES] __attribute__((aligned(64)));
-        for (size_t i = 0; i < 2 * n_runs; i++)
-            copy_2(d[i], w->at + i * size, w->stride);
-        if (t == ZB_Q5_0)
-            for (size_t i = 0; i < 2 * n_runs; i++)
-                copy_4((uint32_t *)(void *)(s->high + i), w->at + i * size + offsetof(zb_block_q5_0, high), w->stride);
-        for (size_t i = 0; i < 2 * n_runs; i++)
-            b[i / 2].d[i % 2] = f16_copied(d[i]);
-        return;
+    for (size_t r = 0; r < LANES; r += 4) {
+        uint64_t all = 0;
+        UNROLL
+        for (size_t i = 4; i-- > 0;) {
+            uint16_t v;
+            memcpy(&v, at + (r + i) * stride, 2);
+            all = all << 16 | v;
+        }
+        __asm__("" : "+r"(all));
+        to[r / 4] = all;
     }
-    uint32_t both[2 * STRETCH_RUNS][LANES] __attribute__((aligned(64)));
-    for (size_t i = 0; i < 2 * n_runs; i++)
-        copy_4(both[i], w->at + i * size, w->stride);
-    for (size_t i = 0; i < 2 * n_runs; i++) {
-        const __m512i v = _mm512_load_si512(both[i]);
-        b[i / 2].d[i % 2] = f16_lanes(v);
-        if (kind_of(t) == MIN_32)
-            b[i / 2].min[i % 2] = _mm512_castps_si512(f16_lanes(_mm512_srli_epi32(v, 16)));
+}
+
+/* The same for 4, two in one. */
+INLINE void copy_4(uint64_t to[LANES / 2], const uint8_t *at, size_t stride)
+{
+    UNROLL
+    for (size_t r = 0; r < LANES; r += 2) {
+        uint32_t v[2];
+        memcpy(v, at + r * stride, 4);
+        memcpy(v + 1, at + (r + 1) * stride, 4);
+        uint64_t all = (uint64_t)v[1] << 32 | v[0];
+        __asm__("" : "+r"(all));
+        to[r / 2] = all;
+    }
+}
+
+INLINE __m512 f16_copied(const uint64_t from[LANES / 4])
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)from));
+}
+
+/* What a run of small blocks has beside its numbers, as it stands; for Q5_0 the fifth bits too. Some time before it is
+ * wanted: what was stored in pieces must have arrived before it is loaded whole. */
+INLINE void copy_alone(const zb_dtype t, alone *to, const rows *w, size_t run, shared *s)
+{
+    if (is_large(t))
+        return;
+    const size_t size = bytes_of_two_runs(t) / 4;
+    const uint8_t *at = w->at + 2 * run * size;
+    UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        if (kind_of(t) == BY_32)
+            copy_2(to->of[i], at + i * size, w->stride);
         else
-            b[i / 2].min[i % 2] =
-                _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0F0E0F0E, 0x0B0A0B0A, 0x07060706, 0x03020302));
+            copy_4(to->of[i], at + i * size, w->stride);
+        if (t == ZB_Q5_0)
+            copy_4((uint64_t *)(void *)(s->high + 2 * run + i), at + i * size + offsetof(zb_block_q5_0, high),
+                   w->stride);
+    }
+}
+
+INLINE void beside_small(const zb_dtype t, beside *b, const alone *from)
+{
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        if (kind_of(t) == BY_32) {
+            b->d[i] = f16_copied(from->of[i]);
+            continue;
+        }
+        const __m512i v = _mm512_loadu_si512(from->of[i]);
+        b->d[i] = f16_lanes(v);
+        if (kind_of(t) == MIN_32)
+            b->min[i] = _mm512_castps_si512(f16_lanes(_mm512_srli_epi32(v, 16)));
+        else
+            b->min[i] = _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0F0E0F0E, 0x0B0A0B0A, 0x07060706, 0x03020302));
     }
 }
 
@@ -421,7 +451,7 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
         }
     }
     if (t == ZB_Q6_K) {
-        uint16_t copied[LANES] __attribute__((aligned(64)));
+        uint64_t copied[LANES / 4];
         copy_2(copied, at + offsetof(zb_block_q6_k, d), stride);
         turn_16(head, at + offsetof(zb_block_q6_k, scale), stride);
         const __m512 d = f16_copied(copied);
@@ -449,10 +479,10 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
             b[r].d[i] = _mm512_mul_ps(d, _mm512_sub_ps(byte_lanes(scale[r], i), _mm512_set1_ps(32)));
     }
     if (t == ZB_Q2_K) {
-        uint32_t copied[LANES] __attribute__((aligned(64)));
+        uint64_t copied[LANES / 2];
         copy_4(copied, at + offsetof(zb_block_q2_k, d), stride);
         turn_16(head, at, stride);
-        const __m512i both = _mm512_load_si512(copied);
+        const __m512i both = _mm512_loadu_si512(copied);
         const __m512 d = f16_lanes(both), dmin = f16_lanes(_mm512_srli_epi32(both, 16));
         UNROLL
         for (int r = 0; r < BLOCK_RUNS; r++) {
@@ -467,15 +497,19 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
     }
 }
 
-/* The n_runs runs of a stretch; large blocks are whole. `s` takes what only Q5_0 has. */
+/* The n_runs runs of a stretch; large blocks are whole. */
 INLINE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs, shared *s)
 {
-    if (!is_large(t)) {
-        beside_small(t, b, w, n_runs, s);
+    if (is_large(t)) {
+        for (size_t r = 0; r < n_runs; r += BLOCK_RUNS)
+            beside_large(t, b + r, w->at + r * bytes_of_two_runs(t) / 2, w->stride);
         return;
     }
-    for (size_t r = 0; r < n_runs; r += BLOCK_RUNS)
-        beside_large(t, b + r, w->at + r * bytes_of_two_runs(t) / 2, w->stride);
+    alone copies[STRETCH_RUNS];
+    for (size_t r = 0; r < n_runs; r++)
+        copy_alone(t, copies + r, w, r, s);
+    for (size_t r = 0; r < n_runs; r++)
+        beside_small(t, b + r, copies + r);
 }
 
 #endif
