@@ -48,7 +48,7 @@ typedef struct zb_weights {
     size_t n_copies, copy_capacity;
     uint64_t copy_bytes, fingerprint;
     uint64_t forgotten_bytes; /* of the mapping, that copies stand for */
-    int in_blocks, ordered; /* some matrix is in blocks; has its columns in an order of its own */
+    int in_blocks, ordered;   /* some matrix is in blocks; has its columns in an order of its own */
 } zb_weights;
 
 /* Copy the halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if
@@ -56,8 +56,9 @@ typedef struct zb_weights {
  * parts of the rows of q, k and v. */
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
 
-/* Take the tensors of a checkpoint (which then keeps only its texts) and bind every entry of the list. Missing, extra, misshapen or wrong-typed tensors and tied
- * copies that differ are errors that name the tensor. The plan gets the names that were found. */
+/* Take the tensors of a checkpoint (which then keeps only its texts) and bind every entry of the list. Missing, extra,
+ * misshapen or wrong-typed tensors and tied copies that differ are errors that name the tensor. The plan gets the names
+ * that were found. */
 zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkpoint, zamba_error *err);
 void zb_weights_close(zb_weights *w);
 
