@@ -7,8 +7,10 @@
 
 const cli_command cli_commands[] = {
     {"run", CLI_RUN, cmd_run, "[MODEL] [PROMPT]", "write text that goes on from a prompt",
-     "Reads a prompt and writes what the model makes of it. MODEL is a checkpoint folder as it comes from the hub; "
-     "without it the model that comes with zamba is used. A single word is taken as MODEL if such a folder exists, "
+     "Reads a prompt and writes what the model makes of it. MODEL is a checkpoint folder as it comes from the hub, or "
+     "a "
+     "GGUF file; without it the model that comes with zamba is used. A single word is taken as MODEL if such a folder "
+     "exists, "
      "else as PROMPT; with --model every word is the prompt.\n\n"
      "The prompt comes from PROMPT, --prompt, --file, --prompt-ids, or standard input if that is no terminal. Without "
      "any, a story begins with \"Once upon a time\". If the folder has a chat template, the prompt is put into it as a "

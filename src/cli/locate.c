@@ -1,4 +1,4 @@
-/* locate.c — from a word on the command line to a checkpoint folder, and opening it. Declared in common.h.
+/* locate.c — from a word on the command line to a checkpoint folder or file, and opening it. Declared in common.h.
  * Places, first that exists: the path itself; models/NAME in the folder of the program and the folders above it (the
  * build tree); share/zamba/models/NAME beside the program's folder (installed). */
 #include "common.h"
@@ -107,7 +107,10 @@ char *cli_find_model(const char *name)
     if (name == from_environment) {
         cli_error("%s: no such model (it is what the environment variable ZAMBA_MODEL says)", name);
     } else if (!use_default) {
-        cli_error("%s: no such folder, nor a model of that name (wanted a checkpoint folder with config.json)", name);
+        cli_error(
+            "%s: no such folder or file, nor a model of that name (wanted a checkpoint folder with config.json, or a "
+            "GGUF file)",
+            name);
     } else {
         cli_error("the model that comes with zamba, %s, was not found; name a checkpoint folder, or set ZAMBA_MODEL",
                   name);

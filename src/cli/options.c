@@ -28,7 +28,7 @@ const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
 
 const cli_option cli_options[] = {
     {"model", 'm', CLI_TEXT, "MODEL", CLI_WORK, G_MODEL, AT(model), 0, 0, "the model that comes with zamba",
-     "Checkpoint folder, or the name of a folder in models/. The same as the word MODEL."},
+     "Checkpoint folder or GGUF file, or the name of a folder in models/. The same as the word MODEL."},
     {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL, G_MODEL, AT(ctx_size), 0,
      1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
     {"threads", 't', CLI_TEXT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT, G_MODEL,
