@@ -88,7 +88,7 @@ def evaluate(args):
                 "training_split: null\nvalidation_split: validation\ntest_split: null\nfewshot_split: null\n")
             result = lm_eval.simple_evaluate(
                 model=lm, tasks=[f"{task}_rows"], limit=args.limit, num_fewshot=0, log_samples=True,
-                task_manager=TaskManager(include_path=folder, include_defaults=False), bootstrap_iters=0)
+                task_manager=TaskManager(include_path=folder, include_defaults=False))
         samples = sorted(result["samples"][f"{task}_rows"], key=lambda s: s["doc_id"])
         for s in samples:
             lls = [float(r[0][0]) for r in s["resps"]]

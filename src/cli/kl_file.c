@@ -94,17 +94,36 @@ static int check_room(const char *path, uint64_t bytes)
     return 0;
 }
 
+/* What stands there already may only be such a file, or empty: a name given by mistake costs no text or model. */
+static int check_old(const char *path)
+{
+    char start[sizeof magic];
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return 0;
+    if (!S_ISREG(st.st_mode))
+        return cli_error("%s: is no plain file", path);
+    if (st.st_size == 0)
+        return 0;
+    FILE *f = fopen(path, "rb");
+    const size_t n = f ? fread(start, 1, sizeof start, f) : 0;
+    if (f)
+        fclose(f);
+    if (n != sizeof start || memcmp(start, magic, sizeof magic) != 0)
+        return cli_error("%s: is there already and no file of --save-kl-base; it is not replaced", path);
+    return 0;
+}
+
 int kl_file_create(kl_file *f, const char *path, const kl_head *head, const int32_t *ids)
 {
     const uint64_t bytes = kl_file_bytes(head);
-    struct stat st;
     *f = (kl_file){.head = *head, .path = path, .fd = -1};
     place(f);
     if (bytes == 0)
         return cli_error("%s: more rows than a file can hold", path);
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        return cli_error("%s: is no plain file", path);
-    int code = check_room(path, bytes);
+    int code = check_old(path);
+    if (code == 0)
+        code = check_room(path, bytes);
     const size_t n = strlen(path) + 32;
     f->part = code ? NULL : malloc(n);
     if (code || !f->part)

@@ -321,11 +321,17 @@ class Divergence(Case):
             self.fails(run("perplexity", MODEL, self.text, *self.GRID, "--kl-base", path), 1, word)
         self.fails(run("perplexity", MODEL, self.text, *self.GRID, "--kl-base", self.file("l.kl", good + b"x")), 1, "cut off")
 
-    def test_an_old_base_stays_when_saving_fails(self):
-        self.base.write_bytes(b"old")
-        bad = self.file("bad.u16", b"\xff\xff" * 9)
-        self.assertEqual(run("perplexity", MODEL, bad, "--kl-base", self.base, "--save-kl-base").code, 1)
-        self.assertEqual(self.base.read_bytes(), b"old")
+    def test_what_is_there_already(self):
+        self.base.write_bytes(b"a text")
+        save = ["--kl-base", self.base, "--save-kl-base"]
+        self.fails(run("perplexity", MODEL, self.text, *self.GRID, *save), 1, "not replaced")
+        self.assertEqual(self.base.read_bytes(), b"a text")
+        self.base.write_bytes(b"")
+        self.save("--limit", "20")
+        first = self.base.read_bytes()
+        self.save("--limit", "30")
+        self.assertGreater(self.base.stat().st_size, len(first))
+        self.fails(run("perplexity", MODEL, self.text, "--kl-base", "/dev/null", "--save-kl-base"), 1, "no plain file")
 
 
 class Needle(Case):
