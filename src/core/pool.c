@@ -31,6 +31,7 @@
 #include <sys/syscall.h>
 #endif
 
+#include "core/cgroup.h"
 #include "core/mem.h"
 
 #define MAX_THREADS 1024
@@ -459,5 +460,8 @@ int zb_pool_cores(void)
 #endif
     if (n < 1)
         n = sysconf(_SC_NPROCESSORS_ONLN);
+    const uint64_t allowed = zb_cgroup_cores(""); /* a container's share of processor time */
+    if (allowed < (uint64_t)n)
+        n = (long)allowed;
     return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (int)n;
 }

@@ -1,4 +1,5 @@
-/* How much memory there is: what system files, control groups and resource limits say. core/memory.c. */
+/* How much memory and processor time there is: what system files, control groups and resource limits say.
+ * core/{memory,cgroup}.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/cgroup.h"
 #include "core/memory.h"
 #include "support/scratch.h"
 
@@ -50,6 +52,36 @@ static void test_meminfo(void **state)
     assert_true(available() == UINT64_MAX);
     put("proc/meminfo", "");
     assert_true(available() == UINT64_MAX);
+    scratch_close(&root);
+}
+
+/* Quotas of processor time, as containers have them: rounded up to cores; the tightest level counts. */
+static void test_cores(void **state)
+{
+    (void)state;
+    scratch_open(&root);
+    assert_true(zb_cgroup_cores(root.path) == ZB_NO_LIMIT);
+    put("proc/self/cgroup", "0::/a/b\n");
+    assert_true(zb_cgroup_cores(root.path) == ZB_NO_LIMIT);
+    put("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+    assert_true(zb_cgroup_cores(root.path) == ZB_NO_LIMIT);
+    put("sys/fs/cgroup/a/b/cpu.max", "250000 100000\n");
+    assert_true(zb_cgroup_cores(root.path) == 3);
+    put("sys/fs/cgroup/a/cpu.max", "200000 100000\n");
+    assert_true(zb_cgroup_cores(root.path) == 2);
+    put("sys/fs/cgroup/cpu.max", "1000 100000\n");
+    assert_true(zb_cgroup_cores(root.path) == 1);
+    const char *const odd[] = {"", "\n", "100000", "100000 0\n", "0 100000\n", "-5 100000\n", "x y\n", "100000 x\n"};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        put("sys/fs/cgroup/cpu.max", odd[i]);
+        assert_true(zb_cgroup_cores(root.path) == 2); /* as if it were not there */
+    }
+    put("proc/self/cgroup", "7:cpuset:/x\n4:cpu,cpuacct:/c\n");
+    put("sys/fs/cgroup/cpu/c/cpu.cfs_period_us", "100000\n");
+    put("sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "-1\n");
+    assert_true(zb_cgroup_cores(root.path) == ZB_NO_LIMIT);
+    put("sys/fs/cgroup/cpu/c/cpu.cfs_quota_us", "400000\n");
+    assert_true(zb_cgroup_cores(root.path) == 4);
     scratch_close(&root);
 }
 
@@ -161,8 +193,8 @@ static void test_this_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_meminfo),    cmocka_unit_test(test_version_2),    cmocka_unit_test(test_version_1),
-        cmocka_unit_test(test_odd_groups), cmocka_unit_test(test_this_process),
+        cmocka_unit_test(test_cores),     cmocka_unit_test(test_meminfo),    cmocka_unit_test(test_version_2),
+        cmocka_unit_test(test_version_1), cmocka_unit_test(test_odd_groups), cmocka_unit_test(test_this_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
