@@ -128,6 +128,21 @@ zamba_status zb_file_read_start(zb_buf *out, const char *path, size_t n_bytes, z
     return read_regular(out, path, n_bytes, 0, err);
 }
 
+int zb_file_begins(const char *path, const void *bytes, size_t n)
+{
+    unsigned char start[16];
+    size_t size, have = 0;
+    int fd;
+    if (n > sizeof start || open_regular(&fd, &size, path, NULL) != ZAMBA_OK)
+        return 0;
+    for (ssize_t got = 1; have < n && got > 0;) {
+        got = read(fd, start + have, n - have);
+        have += got > 0 ? (size_t)got : 0;
+    }
+    close(fd);
+    return have == n && memcmp(start, bytes, n) == 0;
+}
+
 static zamba_status write_all(int fd, const char *path, const void *data, size_t n, zamba_error *err)
 {
     const char *p = data;

@@ -28,6 +28,9 @@ zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba
 /* Its first n_bytes, or as many as it has. */
 zamba_status zb_file_read_start(zb_buf *out, const char *path, size_t n_bytes, zamba_error *err);
 
+/* 1 if a regular file that begins with these bytes (up to 16) is there. */
+int zb_file_begins(const char *path, const void *bytes, size_t n);
+
 /* Replace a file as a whole: written to a temporary beside it, synced, renamed. On an error the old one stays. The mode
  * of an old file stays, and so does a link to it. Pipes and devices are written straight. */
 typedef struct zb_file_part {

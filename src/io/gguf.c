@@ -458,11 +458,7 @@ zamba_status zb_gguf_parse(zb_gguf *out, const unsigned char *data, size_t size,
 
 int zb_gguf_is(const char *path)
 {
-    zb_buf start = {0};
-    int is = zb_file_exists(path) && zb_file_read_start(&start, path, 4, NULL) == ZAMBA_OK && start.n == 4 &&
-             memcmp(start.data, "GGUF", 4) == 0;
-    zb_buf_free(&start);
-    return is;
+    return zb_file_begins(path, "GGUF", 4);
 }
 
 /* split.count of the first file of a set; 1 if it is whole. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/utf8.h"
 #include "io/json.h"
 
 #define MOST_TOKENS ((size_t)1 << 20)
@@ -147,10 +148,7 @@ static zamba_status read_tokens(vocab *v)
                            "%s: tokenizer.ggml.tokens: token %zu has %zu bytes, wanted 1 to "
                            "%d, and %zu of all",
                            v->path, i, t->n, MOST_PIECE, MOST_PIECES);
-        json_t *text = json_stringn(t->text, t->n); /* takes UTF-8 only */
-        const int fine = text != NULL && memchr(t->text, '\0', t->n) == NULL;
-        json_decref(text);
-        if (!fine)
+        if (!zb_utf8_valid(t->text, t->n) || memchr(t->text, '\0', t->n) != NULL)
             return zb_fail(v->err, ZAMBA_E_FORMAT, "%s: tokenizer.ggml.tokens: token %zu is not UTF-8 or holds a NUL",
                            v->path, i);
         if (!zb_gguf_real(scores, i, &t->score) || t->score != t->score)
@@ -355,11 +353,8 @@ static json_t *config_json(const vocab *v)
     bad |= json_object_set_new(root, "add_eos_token", json_boolean(flag(v, "tokenizer.ggml.add_eos_token", 0)));
     size_t n;
     const char *template = zb_gguf_text(zb_gguf_find(v->g, "tokenizer.chat_template"), &n);
-    if (template != NULL && !bad) { /* not UTF-8: left out, it could not be run */
-        json_t *text = json_stringn(template, n);
-        if (text != NULL)
-            bad |= json_object_set_new(root, "chat_template", text);
-    }
+    if (template != NULL && zb_utf8_valid(template, n)) /* else it could not be run */
+        bad |= json_object_set_new(root, "chat_template", json_stringn(template, n));
     if (bad) {
         json_decref(root);
         return NULL;

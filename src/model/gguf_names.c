@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/utf8.h"
 #include "io/gguf_vocab.h"
 #include "io/json.h"
 
@@ -305,11 +306,8 @@ static void put_name(zb_gguf_writer *w, const char *path)
         ;
     if (end - at > 5 && memcmp(path + end - 5, ".gguf", 5) == 0)
         end -= 5;
-    json_t *text = json_stringn(path + at, end - at); /* UTF-8, as others want it */
-    if (text != NULL && end > at && strcmp(json_string_value(text), ".") != 0 &&
-        strcmp(json_string_value(text), "..") != 0)
+    if (end > at && path[at] != '.' && zb_utf8_valid(path + at, end - at)) /* "." says nothing */
         zb_gguf_put_text(w, "general.name", path + at, end - at);
-    json_decref(text);
 }
 
 static void put_general(zb_gguf_writer *w, const zb_checkpoint *c, const zb_config *config, uint32_t file_type)
@@ -401,13 +399,11 @@ static zamba_status put_texts(zb_gguf_writer *w, const zb_checkpoint *c, int mer
         st = read_text(c, name, &text, err);
         if (st == ZAMBA_OK && text.data != NULL && is_config)
             st = without_packing(&text, c->path, err);
-        json_t *readable = st == ZAMBA_OK && text.data != NULL ? json_stringn(text.data, text.n) : NULL;
-        if (st == ZAMBA_OK && text.data != NULL && readable == NULL)
+        if (st == ZAMBA_OK && text.data != NULL && !zb_utf8_valid(text.data, text.n))
             st = zb_fail(err, ZAMBA_E_FORMAT, "%s: %s is not UTF-8", c->path, name);
         snprintf(text_key, sizeof text_key, ZB_GGUF_FILE_KEY "%s", name);
-        if (readable != NULL)
+        if (st == ZAMBA_OK && text.data != NULL)
             zb_gguf_put_text(w, text_key, text.data, text.n);
-        json_decref(readable);
         zb_buf_free(&text);
     }
     return st;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 zamba_status zb_added_set_add(zb_added_set *set, const char *text, size_t n, zb_added flags, zamba_error *err)
 {

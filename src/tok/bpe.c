@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "core/mem.h"
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 #define NO_RANK UINT32_MAX
 

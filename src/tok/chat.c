@@ -10,7 +10,7 @@
 #include "io/json.h"
 #include "tok/jinja.h"
 #include "tok/tokenizer.h"
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 #define MAX_TEMPLATE ((size_t)1 << 20)
 

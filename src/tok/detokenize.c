@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "tok/tokenizer_impl.h"
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 static zamba_status check_id(const zamba_tokenizer *t, int32_t id, zamba_error *err)
 {

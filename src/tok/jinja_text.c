@@ -8,7 +8,7 @@
 #include "core/mem.h"
 #include "tok/jinja_tables.h"
 #include "tok/jinja_value.h"
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 #define N_ROWS(table) (sizeof(table) / sizeof *(table))
 

@@ -9,7 +9,7 @@
 
 #include "io/file.h"
 #include "io/gguf_vocab.h"
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 /* ---- Fields and messages ---------------------------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 #define MAX_AFFIX 64 /* bytes of a Prepend or a replacement */
 

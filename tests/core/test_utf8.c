@@ -1,7 +1,7 @@
 /* test_utf8.c — every code point there and back, everything that is no character, beginnings of characters. */
 #include "support/check.h"
 
-#include "tok/utf8.h"
+#include "core/utf8.h"
 
 static unsigned put(uint32_t c, char *out)
 {

@@ -42,6 +42,16 @@ static inline unsigned zb_utf8_length(const char *p, size_t n)
     return zb_utf8_prefix(p, n, &need) == need ? need : 0;
 }
 
+/* 1 if all n bytes are whole characters. */
+static inline int zb_utf8_valid(const char *p, size_t n)
+{
+    size_t at = 0;
+    for (unsigned len; at < n; at += len)
+        if ((len = zb_utf8_length(p + at, n - at)) == 0)
+            return 0;
+    return 1;
+}
+
 /* The same for the end: length of the whole character that ends at p + n, 0: there is none. */
 static inline unsigned zb_utf8_length_back(const char *p, size_t n)
 {
