@@ -177,9 +177,9 @@ static int by_value(const void *a, const void *b)
 static double quantile(const float *sorted, size_t n, double fraction)
 {
     const double at = fraction * (double)(n - 1);
-    const size_t low = (size_t)at;
+    const size_t low = (size_t)at, high = low + 1 < n ? low + 1 : low;
     const double part = at - (double)low;
-    return low + 1 < n ? (double)sorted[low] * (1 - part) + (double)sorted[low + 1] * part : (double)sorted[n - 1];
+    return (double)sorted[low] * (1 - part) + (double)sorted[high] * part;
 }
 
 static double delta_of(const kl_point *p)
