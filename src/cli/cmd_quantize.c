@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "commands.h"
-#include "quantize.h"
+#include "quantize_run.h"
 
 volatile sig_atomic_t quantize_signal;
 

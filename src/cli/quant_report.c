@@ -12,7 +12,7 @@
 #include "commands.h"
 #include "kl.h"
 #include "kl_file.h"
-#include "quantize.h"
+#include "quantize_run.h"
 #include "text_ids.h"
 #include "text_score.h"
 

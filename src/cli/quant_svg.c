@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "quantize.h"
+#include "quantize_run.h"
 
 enum { WIDTH = 900, HEIGHT = 540, LEFT = 86, RIGHT = 30, TOP = 78, BOTTOM = 62, MOST_POINTS = 64 };
 

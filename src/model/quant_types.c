@@ -38,7 +38,7 @@
 
 /* clang-format off */
 static const zb_quant_preset presets[] = {
-    /* name, file type, main           embed  in_proj out_proj dt    q, k   v      o      gate_up down  linear adapter */
+    /* name, file type, main           embed in_proj out_proj dt    q, k  v     o     gate_up down linear adapter */
     {"Q2_K",   10, ZB_Q2_K,   MIX(Q6_K, Q2_K, Q3_K, Q8_0, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q8_0)},
     {"Q3_K_M", 12, ZB_Q3_K,   MIX(Q6_K, Q3_K, Q4_K, Q8_0, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q8_0)},
     {"Q4_0",    2, ZB_Q4_0,   MIX(Q6_K, Q4_0, Q4_0, Q8_0, Q5_0, Q5_0, Q5_0, Q5_0, Q5_0, Q5_0, Q8_0)},

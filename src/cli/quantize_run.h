@@ -1,7 +1,7 @@
-/* quantize.h — what `zamba quantize` and its report share: options for the library, work that can be interrupted, and
+/* quantize_run.h — what `zamba quantize` and its report share: options for the library, work that can be interrupted, and
  * the picture of sizes against divergence. */
-#ifndef CLI_QUANTIZE_H
-#define CLI_QUANTIZE_H
+#ifndef CLI_QUANTIZE_RUN_H
+#define CLI_QUANTIZE_RUN_H
 
 #include <signal.h>
 
