@@ -1,5 +1,5 @@
-/* quantize_run.h — what `zamba quantize` and its report share: options for the library, work that can be interrupted, and
- * the picture of sizes against divergence. */
+/* quantize_run.h — what `zamba quantize` and its report share: options for the library, work that can be interrupted,
+ * and the picture of sizes against divergence. */
 #ifndef CLI_QUANTIZE_RUN_H
 #define CLI_QUANTIZE_RUN_H
 
