@@ -19,7 +19,8 @@
 
 #define COPY_BYTES  ((size_t)8 << 20) /* written at once                            */
 #define CHUNK_BYTES ((size_t)8 << 20) /* of f32 rows that are computed at once      */
-#define TASK_ROWS   4                 /* rows of a task: they share the adapter's A */
+#define TASK_ROWS   8                 /* rows of a task: they share the adapter's A */
+#define STRETCH     ((size_t)512)     /* columns of it                              */
 
 /* A number that does something beside being stored. */
 typedef enum change { CHANGE_NONE, CHANGE_TO_A, CHANGE_TO_A_LOG } change;
@@ -253,16 +254,19 @@ static void read_row(float *to, float *spare, const zb_tensor *t, const uint32_t
         to[order[k]] = spare[k];
 }
 
-/* y += b[r] * low[r], for up to TASK_ROWS rows at once so that `low` is read once for them. */
+/* y += b low, for up to TASK_ROWS rows at once and a stretch of columns at a time, which stays in the nearest cache. */
 static void add_adapter(float *y, const float *b, const float *low, size_t n_rows, size_t cols, size_t rank)
 {
-    for (size_t r = 0; r < rank; r++) {
-        const float *a = low + r * cols;
-        for (size_t i = 0; i < n_rows; i++) {
-            const float f = b[i * rank + r];
-            float *row = y + i * cols;
-            for (size_t k = 0; k < cols; k++)
-                row[k] += f * a[k];
+    for (size_t k0 = 0; k0 < cols; k0 += STRETCH) {
+        const size_t n = cols - k0 < STRETCH ? cols - k0 : STRETCH;
+        for (size_t r = 0; r < rank; r++) {
+            const float *a = low + r * cols + k0;
+            for (size_t i = 0; i < n_rows; i++) {
+                const float f = b[i * rank + r];
+                float *row = y + i * cols + k0;
+                for (size_t k = 0; k < n; k++)
+                    row[k] += f * a[k];
+            }
         }
     }
 }

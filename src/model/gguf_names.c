@@ -574,6 +574,25 @@ static void read_ids(reader *r)
     }
 }
 
+/* The convolution's channels tell the groups too, and the proposal's converter writes 1 for models that have more. */
+static int64_t group_count(reader *r, int64_t inner)
+{
+    const zb_tensor *conv = zb_tensors_find(&r->g->tensors, "blk.0.ssm_conv1d.weight");
+    const int64_t said = get_size(r, "ssm.group_count", 0), state = get_size(r, "ssm.state_size", 1),
+                  taps = get_size(r, "ssm.conv_kernel", 1);
+    uint64_t channels = conv != NULL && taps > 0 ? 1 : 0;
+    for (int d = 0; channels > 0 && d < conv->n_dims; d++)
+        channels = conv->shape[d] <= UINT32_MAX && channels <= UINT32_MAX ? channels * conv->shape[d] : 0;
+    channels = taps > 0 ? channels / (uint64_t)taps : 0;
+    if (state <= 0 || channels <= (uint64_t)inner || (channels - (uint64_t)inner) % (2 * (uint64_t)state) != 0)
+        return said;
+    const int64_t found = (int64_t)((channels - (uint64_t)inner) / (2 * (uint64_t)state));
+    if (said >= 0 && said != found)
+        zb_log(ZAMBA_LOG_WARN, "%s: key %s.ssm.group_count is %lld, its convolution has %lld groups", r->path, r->arch,
+               (long long)said, (long long)found);
+    return found;
+}
+
 static int64_t vocab_size(reader *r)
 {
     const zb_gguf_value *tokens = zb_gguf_find(r->g, "tokenizer.ggml.tokens");
@@ -626,7 +645,7 @@ static void read_all(reader *r, int zamba1, int merged)
     set_size(r, "num_mem_blocks", merged ? (n_hybrid > 0 ? n_hybrid : 1) : blocks >= 0 ? blocks : 1);
     set_size(r, "n_mamba_heads", rank);
     set_size(r, "mamba_headdim", rank > 0 ? inner / rank : 0);
-    set_size(r, "mamba_ngroups", get_size(r, "ssm.group_count", 0));
+    set_size(r, "mamba_ngroups", group_count(r, inner));
     set(r, "add_bias_linear", json_boolean(has(r, 0, "ssm_in.bias")));
     set(r, "use_mem_rope", json_boolean(get_size(r, "rope.dimension_count", 0) > 0));
     set(r, "rope_theta", json_real(get_real(r, "rope.freq_base", 10000.0)));

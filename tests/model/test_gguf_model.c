@@ -434,6 +434,11 @@ static void put_text(zb_gguf_writer *w)
     zb_gguf_put_string(w, "zamba2.ssm.inner_size", "large");
 }
 
+static void put_one_group(zb_gguf_writer *w)
+{
+    zb_gguf_put_u32(w, "zamba2.ssm.group_count", 1);
+}
+
 static void put_huge(zb_gguf_writer *w)
 {
     zb_gguf_put_u32(w, "zamba2.block_count", 0xFFFFFFFF);
@@ -520,6 +525,13 @@ static void test_refused(void **state)
     gguf_copy(scratch_path(&s, "x.gguf"), scratch_path(&s, "y.gguf"),
               &(gguf_change){.tensor = "rope_freqs.weight", .shape = {5}, .n_dims = 1});
     check_same(scratch_path(&s, "y.gguf"), want, 0, "rope_freqs");
+    zamba_model_close(want);
+    /* groups that the keys count wrongly, as one converter does */
+    want = golden_model("zamba2-7b-tiny", ZAMBA_DT_FLOOR_AUTO, 1);
+    assert_true(want->plan.config.mamba_groups > 1);
+    gguf_copy(scratch_path(&s, "x.gguf"), scratch_path(&s, "y.gguf"),
+              &(gguf_change){.without = {"zamba.file.*", "zamba2.ssm.group_count"}, .put = put_one_group});
+    check_same(scratch_path(&s, "y.gguf"), want, 0, "groups");
     zamba_model_close(want);
     scratch_text(&s, "y.gguf", "no GGUF file");
     refused(scratch_path(&s, "y.gguf"), ZAMBA_E_UNSUPPORTED, "a file, wanted", "GGUF");
