@@ -117,20 +117,25 @@ def gptq(w, o, rng):
         group = group[rng.permutation(n_in)]
     if o.get("uneven"):
         group = np.where(np.arange(n_in) < 17, 0, 1)
-    v2, carry = o.get("v2", False), o.get("carry", False) and bits != 3
+    v2, carry = o.get("v2", False), o.get("carry", False)
     stype = o.get("scales", torch.float16)
     q, scales, zeros = group_numbers(w, group, bits, rng, o.get("sym", False), 0 if v2 or carry else 1, stype)
     qweight = put(q, bits)
     if v2:
         qzeros = put(zeros.T, bits).T
+    elif carry and bits == 3:
+        qzeros = put(zeros.T - 1 & 7, bits).T
     elif carry:  # one taken from every field, as one subtraction from the whole word
         ones = sum(1 << i for i in range(0, 32, bits))
         qzeros = (put(zeros.T, bits).T.view(np.uint32) - np.uint32(ones)).view(np.int32)
     else:
         qzeros = put(zeros.T - 1, bits).T
     # and back, from what stands in the file
-    stored = qzeros.view(np.uint32) + np.uint32(ones) if carry else qzeros.view(np.uint32)
-    read = cut(np.ascontiguousarray(stored.T).view(np.int32), bits, n_out).T + (0 if v2 or carry else 1)
+    if carry and bits != 3:
+        read = cut(np.ascontiguousarray((qzeros.view(np.uint32) + np.uint32(ones)).T).view(np.int32), bits, n_out).T
+    else:
+        read = cut(np.ascontiguousarray(qzeros.T), bits, n_out).T + (0 if v2 else 1)
+        read = read & 7 if carry else read
     assert (read == zeros).all()
     tensors = {".qweight": qweight, ".qzeros": qzeros, ".scales": torch.from_numpy(scales).to(stype),
                ".g_idx": group.astype(np.int32)}
@@ -220,7 +225,7 @@ def mixed(name):
     if "layers.0.mamba_decoder" in name:
         return dict(bits=2, group_size=32, carry=True)
     if "mamba" in name:
-        return dict(bits=3, group_size=32)
+        return dict(bits=3, group_size=32, carry=True)
     if "self_attn" in name:
         return dict(bits=8, group_size=32, carry=True, act=True)
     if "down_proj" in name:

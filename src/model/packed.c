@@ -172,6 +172,7 @@ static zamba_status find_words(zb_packed *out, const zb_packing *p, const zb_ten
         w.zero_carry = w.bits == 2 ? 0x55555555u : w.bits == 4 ? 0x11111111u : 0x01010101u;
     else if (p->method == ZB_PACK_GPTQ && !p->v2)
         w.zero_offset = 1;
+    w.zero_wrap = p->carry;
     out->words = w;
     return st;
 }
@@ -558,7 +559,7 @@ static zamba_status make_bnb4(zb_packed *p, void **data, zamba_error *err)
     return st;
 }
 
-/* An f16 is exact enough for the one factor of a row where it is no denormal: 12 bits beside the 8 of the numbers. */
+/* An f16 is exact enough for the one factor of a row where it is no denormal: 11 bits beside the 8 of the numbers. */
 static int nearly_f16(const float *greatest, size_t n)
 {
     int all = 1;

@@ -106,8 +106,9 @@ static void read_group_size(reader *r, zb_packing *p)
         p->group_size = (size_t)n;
 }
 
-/* GPTQModel takes the one from whole words of four or eight zeros when it writes v1, and adds it again in the same way:
- * where a zero is 0, its neighbour is one less, too. AutoGPTQ means each zero by itself. */
+/* GPTQModel takes the one from whole words of zeros when it writes v1, and adds it again in the same way: where a zero
+ * is 0, its neighbour is one less, too. (Those of 3 bits, which cross words, wrap around one by one.) AutoGPTQ means
+ * each zero by itself. */
 static int wrote_gptqmodel(const reader *r)
 {
     const json_t *v = json_object_get(json_object_get(r->root, "meta"), "quantizer"), *one;
@@ -139,7 +140,7 @@ static void read_gptq(reader *r, zb_packing *p)
     read_group_size(r, p);
     (void)get_bool(r, "desc_act", 0); /* what they mean stands in g_idx and qzeros */
     (void)get_bool(r, "sym", 1);
-    p->carry = !p->v2 && p->bits != 3 && wrote_gptqmodel(r);
+    p->carry = !p->v2 && wrote_gptqmodel(r);
 }
 
 static void read_awq(reader *r, zb_packing *p)

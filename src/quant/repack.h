@@ -18,12 +18,13 @@ typedef enum zb_word_layout {
 /* w[r, k] = scale[g(k), r] * (q[r, k] - zero[g(k), r]) for a matrix of [rows, cols] (out and in features). */
 typedef struct zb_words {
     zb_word_layout layout;
-    unsigned bits;            /* 2, 3, 4 or 8                                                                 */
-    size_t rows, cols;        /* cols * bits and rows * bits are multiples of 32                              */
-    const void *q;            /* any alignment, also those below                                              */
-    const void *zeros;        /* NULL: 2^(bits - 1) everywhere                                                */
-    uint32_t zero_carry;      /* added to each word of zeros, numbers carrying into one another               */
-    uint32_t zero_offset;     /* added to each zero                                                           */
+    unsigned bits;        /* 2, 3, 4 or 8                                                                 */
+    size_t rows, cols;    /* cols * bits and rows * bits are multiples of 32                              */
+    const void *q;        /* any alignment, also those below                                              */
+    const void *zeros;    /* NULL: 2^(bits - 1) everywhere                                                */
+    uint32_t zero_carry;  /* added to each word of zeros, numbers carrying into one another               */
+    uint32_t zero_offset; /* added to each zero; zero_wrap: of the sum, `bits` bits remain */
+    int zero_wrap;
     const void *scales;       /* [groups, rows]                                                               */
     zb_dtype scale_type;      /* a plain one                                                                  */
     size_t group_size;        /* column k belongs to group k / group_size; or, if not NULL,                   */

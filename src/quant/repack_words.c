@@ -93,12 +93,13 @@ static void load_gptq_zeros(tile *t, size_t group)
 {
     const zb_words *w = t->w;
     const size_t line = group * (w->rows * w->bits / 32);
+    const uint32_t mask = (1u << w->bits) - 1, kept = w->zero_wrap ? mask : UINT32_MAX;
     for (size_t i = 0; i < t->n; i++) {
         const size_t bit = (t->row + i) * w->bits, at = line + bit / 32;
         uint64_t word = zero_word(w, at);
         if (bit % 32 + w->bits > 32)
             word |= (uint64_t)zero_word(w, at + 1) << 32;
-        t->zero[i] = (uint16_t)((word >> bit % 32 & ((1u << w->bits) - 1)) + w->zero_offset);
+        t->zero[i] = (uint16_t)((((uint32_t)(word >> bit % 32) & mask) + w->zero_offset) & kept);
     }
 }
 

@@ -18,6 +18,9 @@
 
 #define TOL_LOGITS 5e-4 /* as the goldens that are made in the same way: two correct orders of summation in f32 */
 
+/* Of the logits' size, where random layers amplify the rounding (to 0.06); a wrong order gives 1. */
+#define TOL_BYTES 0.15
+
 static const char *const fixtures[] = {"gptq-4",      "gptq-4-act", "gptq-4-v2", "gptq-8-act", "gptq-mixed",
                                        "gptq-zamba1", "awq",        "awq-sym",   "nf4",        "bnb-mixed"};
 #define N_FIXTURES (sizeof fixtures / sizeof *fixtures)
@@ -134,6 +137,46 @@ static void test_fixtures(void **state)
         CHECK_OK(open_model(&m, path, ZAMBA_COMPUTE_F32, &err), err);
         check_matrices(m, fixtures[i]);
         check_logits(m, fixtures[i], TOL_LOGITS);
+        zamba_model_close(m);
+    }
+}
+
+/* How far `got` is from `want`, as a part of its size. */
+static double distance(const float *got, const float *want, size_t n)
+{
+    double error = 0, size = 0;
+    for (size_t k = 0; k < n; k++) {
+        error += ((double)got[k] - (double)want[k]) * ((double)got[k] - (double)want[k]);
+        size += (double)want[k] * (double)want[k];
+    }
+    return sqrt(error / size);
+}
+
+/* Activations in 8 bits, gathered in the order of the columns where they have one: tokens together and alone. */
+static void test_bytes(void **state)
+{
+    static const int32_t ids[] = {5, 9, 30, 7, 7, 3, 90, 41, 17, 23, 60};
+    static const size_t whole[] = {sizeof ids / sizeof *ids, 0}, alone[] = {1, 0}, *const ways[] = {whole, alone};
+    const size_t n = whole[0];
+    (void)state;
+    for (size_t i = 0; i < N_FIXTURES; i++) {
+        char path[256];
+        zamba_model *exact, *m;
+        zamba_error err;
+        snprintf(path, sizeof path, GOLDEN_DIR "/" PACKED "%s", fixtures[i]);
+        CHECK_OK(open_model(&exact, path, ZAMBA_COMPUTE_F32, &err), err);
+        CHECK_OK(open_model(&m, path, ZAMBA_COMPUTE_INT8, &err), err);
+        float *want = golden_logits(exact, ids, n, NULL);
+        for (size_t k = 0; k < 2; k++) {
+            float *got = golden_logits(m, ids, n, ways[k]);
+            const double far = distance(got, want, n * m->plan.config.vocab_size);
+            if (!(far <= TOL_BYTES))
+                fail_msg("%s, way %zu: logits on bytes are %.4f of their size away from those in f32", fixtures[i], k,
+                         far);
+            free(got);
+        }
+        free(want);
+        zamba_model_close(exact);
         zamba_model_close(m);
     }
 }
@@ -804,15 +847,15 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fixtures),     cmocka_unit_test(test_words),
-        cmocka_unit_test(test_int8),         cmocka_unit_test(test_skewed),
-        cmocka_unit_test(test_other_layers), cmocka_unit_test(test_idle_bias),
-        cmocka_unit_test(test_each_piece),   cmocka_unit_test(test_hostile_groups),
-        cmocka_unit_test(test_zero_order),   cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_wide_scales),  cmocka_unit_test(test_states),
-        cmocka_unit_test(test_int8_format),  cmocka_unit_test(test_config),
-        cmocka_unit_test(test_other_config), cmocka_unit_test(test_alloc_failure),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_fixtures),       cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_words),          cmocka_unit_test(test_int8),
+        cmocka_unit_test(test_skewed),         cmocka_unit_test(test_other_layers),
+        cmocka_unit_test(test_idle_bias),      cmocka_unit_test(test_each_piece),
+        cmocka_unit_test(test_hostile_groups), cmocka_unit_test(test_zero_order),
+        cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_wide_scales),
+        cmocka_unit_test(test_states),         cmocka_unit_test(test_int8_format),
+        cmocka_unit_test(test_config),         cmocka_unit_test(test_other_config),
+        cmocka_unit_test(test_alloc_failure),  cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
