@@ -73,7 +73,8 @@ def blocks_of(name):
     out = np.concatenate([random, extreme])
     for k, at in enumerate(SCALES[name]):
         if name == "NF4":
-            d = np.concatenate([RNG.standard_normal(12) * 0.01, [0.0, -0.0, 1e-45, -1e-40, 1.17549435e-38, 1.0, 3.4e38, -3.4e38] * 2])
+            d = np.concatenate([RNG.standard_normal(12) * 0.01,
+                                [0.0, -0.0, 1e-45, -1e-40, 1.17549435e-38, 1.0, 3.4e38, -3.4e38] * 2])
             out[:, 0:4] = d.astype(np.float32)[:, None].view(np.uint8)
             continue
         bits = finite(out[:, at:at + 2].copy().view(np.uint16)[:, 0])

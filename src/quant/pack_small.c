@@ -139,13 +139,34 @@ static void pack_q8_0(unsigned char *to, const float *x, const zb_runs *r, size_
 /* Halfway between neighbours of zb_iq4_nl_values. */
 static const float between[15] = {-115.5f, -93.5f, -74, -57, -42, -28.5f, -16, -4.5f, 7, 19, 31.5f, 45.5f, 61, 79, 101};
 
-/* The value next to x. */
-static inline __attribute__((always_inline)) zb_f4 nearest_value(zb_f4 x)
+typedef int8_t bytes16 __attribute__((vector_size(16)));
+
+/* The value next to x * inverse of each number of four blocks, or one that is farther off by less than 1: x is rounded
+ * to a byte first, so that sixteen are compared at once. */
+static inline __attribute__((always_inline)) void near_values(float *to, const zb_runs *r, zb_f4 inverse)
 {
-    zb_f4 v = zb_all(zb_iq4_nl_values[0]);
-    for (int k = 0; k < 15; k++)
-        v += (zb_f4)((x > between[k]) & (zb_i4)zb_all(zb_iq4_nl_values[k + 1] - zb_iq4_nl_values[k]));
-    return v;
+    /* the last byte that is nearer to the lower of two neighbours, and how far they are apart */
+    static const int8_t below[15] = {-116, -94, -74, -57, -42, -29, -16, -5, 7, 19, 31, 45, 61, 79, 101};
+    static const int8_t rise[15] = {23, 21, 18, 16, 14, 13, 12, 11, 12, 12, 13, 15, 16, 20, 24};
+    enum { N = SIDE * ZB_QK };
+    zb_f4 whole[ZB_QK];
+    float numbers[N];
+    int8_t small[N];
+    for (int i = 0; i < ZB_QK; i++)
+        whole[i] = zb_whole(r->x[i] * inverse, zb_all(-128), zb_all(127));
+    memcpy(numbers, whole, sizeof numbers);
+    for (int i = 0; i < N; i++)
+        small[i] = (int8_t)(int)numbers[i];
+    for (int i = 0; i < N; i += 16) {
+        bytes16 x, v = {0};
+        memcpy(&x, small + i, sizeof x);
+        v += -127;
+        for (int k = 0; k < 15; k++)
+            v += (bytes16)(x > below[k]) & rise[k];
+        memcpy(small + i, &v, sizeof v);
+    }
+    for (int i = 0; i < N; i++)
+        to[i] = small[i];
 }
 
 static zb_f4 fit_values(const zb_runs *r)
@@ -158,11 +179,13 @@ static zb_f4 fit_values(const zb_runs *r)
     zb_f4 best = zb_all(0), best_gain = zb_all(0);
     for (int t = 0; t < N_TRIES + 1; t++) {
         const zb_f4 inverse = t < N_TRIES ? per_step * zb_all(tries[t]) : zb_inverse(best);
-        zb_f4 xv = zb_all(0), vv = zb_all(0);
+        zb_f4 v[ZB_QK], xv = zb_all(0), vv = zb_all(0);
+        float values[SIDE * ZB_QK];
+        near_values(values, r, inverse);
+        memcpy(v, values, sizeof v);
         for (int i = 0; i < ZB_QK; i++) {
-            const zb_f4 v = nearest_value(r->x[i] * inverse);
-            xv += r->wx[i] * v;
-            vv += r->w[i] * v * v;
+            xv += r->wx[i] * v[i];
+            vv += r->w[i] * v[i] * v[i];
         }
         const zb_f4 s = xv / vv, gain = xv * s; /* vv > 0: no value is 0, no weight either */
         const zb_i4 better = gain > best_gain;
