@@ -13,7 +13,8 @@ def quant_llama(_, threads):
     return 1.5 if threads == 1 else 1.15  # two threads and more: the memory is the limit of both
 
 
-# key, what it is, bar (or what tells it of model and threads), how the value is written, whether more or less is better (None: reported without a bar)
+# key, what it is, bar (or what tells it of model and threads), how the value is written, whether more or less is better
+# (None: reported without a bar)
 ROWS = [
     ("decode-read", "decode, {model} bf16: bytes a token must read, against the best read", 0.90, "share", "more"),
     ("decode-llama", "decode, {model} bf16, against llama.cpp", 1.1, "times", "more"),

@@ -130,7 +130,8 @@ int cmd_man(const cli_args *args)
     out_text(".TP\n2\nThe command line is wrong.\n.SH ENVIRONMENT\n.TP\nZAMBA_MODEL\n");
     line("The model to use when none is named: a folder, or a name in models/.");
     out_text(".TP\nZAMBA_CPU\n");
-    line("Caps the instruction set of the kernels: ref, generic, avx2, avx512, avx512vnni, avx512bf16, neon, neonbf16.");
+    line("Caps the instruction set of the kernels: ref, generic, avx2, avx512, avx512vnni, avx512bf16, neon, neondot, "
+         "neonbf16.");
     out_text(".TP\nNO_COLOR\n");
     line("If set, no colours unless --color always is given.");
     out_text(".TP\nXDG_STATE_HOME\n");

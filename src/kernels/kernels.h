@@ -184,8 +184,8 @@ typedef struct zb_kernels {
     uint64_t (*read_sum)(const void *p, size_t n);
 
     /* Multiply and add in registers for `rounds` rounds, in f32 (ZB_F32), as matmul_bf16 does (ZB_BF16) or as matmul_q8
-     * (ZB_Q8_0): returns the operations (2 for each multiplication and addition), to measure the machine. *sink, in [0, 1], is the start and
-     * takes the result. */
+     * (ZB_Q8_0): returns the operations (2 for each multiplication and addition), to measure the machine. *sink, in
+     * [0, 1], is the start and takes the result. */
     double (*peak)(zb_dtype t, size_t rounds, float *sink);
 } zb_kernels;
 

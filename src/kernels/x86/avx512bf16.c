@@ -1,4 +1,4 @@
-/* x86/avx512bf16.c — what AVX-512 BF16 changes in the avx512vnni set: products of bf16 in the instruction made for them.
+/* x86/avx512bf16.c — what AVX-512 BF16 changes in avx512vnni: products of bf16 in the instruction made for them.
  *
  * Lane l of the one accumulator of an output takes the pairs k = 32 i + 2 l, 32 i + 2 l + 1 for rising i; the lanes are
  * then added in one fixed tree. So an output is the same bits in any tile, alone or not, and a tile may be left in the
