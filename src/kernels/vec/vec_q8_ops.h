@@ -1,17 +1,19 @@
 /* vec_q8_ops.h — what the products of bytes (vec_q8.h) ask of each instruction set: numbers of weights and activations
- * as they stand ready, 32 of them multiplied and summed into VW integer lanes, and a few moves of bytes. Which lane
+ * as they stand ready, a run of 64 of them multiplied and summed into VW lanes, and a few moves of bytes. Which lane
  * takes which number is each set's own affair: the integers are exact.
  *
- *   q8_number        what a number stands in: a byte, or 16 bits where only those can be multiplied
- *   Q8_FOLD          nonzero: integer scales are multiplied into the weights' numbers beforehand (16 bits hold them)
- *   q8_put(to, v)    a vector of signed bytes as so many numbers;  q8_put_scaled: with Q8_FOLD, times a scale
- *   q8_dot(w, x, s)  32 numbers; s: some of w may be negative
- *   q8_dot_scaled(w, x, scale, by16)   the same times scale[0], or each 16 times a scale of their own
- *   q8_scale(s)      integer scales as q8_dot_scaled wants them
- *   q8_widen(b)      the lowest VW bytes, signed, to integers
- *   q8_nibbles(v, p) low, then high halves of 16 bytes
- *   q8_bits(p)       p holds a bit for each number of a vector: 16 where it is set
- *   q8_lookup(c)     values of IQ4_NL's codes
+ *   q8_number           what a number stands in: a byte, or 16 bits where only those can be multiplied
+ *   Q8_FOLD             nonzero: integer scales are multiplied into the weights' numbers beforehand (16 bits hold them)
+ *   Q8_READY            nonzero: the numbers of x have to be made ready by q8_ready_run(to, x), a run at a time
+ *   q8_put(to, v)       a vector of signed bytes as so many numbers, as they stand ready
+ *   q8_put_run(to, v, scale)   a run of bytes, none below zero, in the order of the columns; with Q8_FOLD each 16
+ * scaled q8_run(w, x, d, s)  a run, each 32 times a d of their own; s: some of w may be below zero, or above 31
+ *   q8_run_scaled(w, x, scale, by_16)   a run, each 32 or 16 times an integer of their own
+ *   q8_dot(w, x)        32 products as plain as they come, w not below zero
+ *   q8_scale(s, by_16)  integer scales as q8_run_scaled wants them
+ *   q8_widen(b)         the lowest VW bytes, signed, to integers
+ *   q8_bits(b)          the lowest VB bits of b as bytes: 16 where one is set
+ *   q8_lookup(c)        values of IQ4_NL's codes
  *
  * Bytes of x are in [-127, 127] and those of w in [-128, 127], so that two products fit 16 bits. */
 #ifndef ZB_VEC_Q8_OPS_H
@@ -42,25 +44,44 @@ INLINE vb vb_left(vb v, const int n)
 }
 
 #ifdef ZB_HAVE_GENERIC
-#define Q8_FOLD 1
+#define Q8_FOLD  1
+#define Q8_READY 1
 typedef int16_t q8_number;
 #else
 #define Q8_FOLD 0
+#ifdef ZB_HAVE_AVX2
+#define Q8_READY 1
+#else
+#define Q8_READY 0
+#endif
 typedef int8_t q8_number;
+#endif
+
+#if defined(ZB_HAVE_AVX2)
 
 INLINE void q8_put(q8_number *to, vb v)
 {
     *(vb_memory *)to = v;
 }
 
-INLINE void q8_put_scaled(q8_number *to, vb v, int scale)
+/* A run stands as halves of 16: the first of both its 32, then the second of both, so that the sums of the two end up
+ * in the two halves of one vector. */
+INLINE void q8_halves(q8_number *to, __m256i a, __m256i b)
+{
+    _mm256_storeu_si256((void *)to, _mm256_inserti128_si256(a, _mm256_castsi256_si128(b), 1));
+    _mm256_storeu_si256((void *)(to + 32), _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+INLINE void q8_put_run(q8_number *to, const vb v[ZB_Q8_RUN / VB], const int16_t *scale)
 {
     (void)scale;
-    q8_put(to, v);
+    q8_halves(to, (__m256i)v[0], (__m256i)v[1]);
 }
-#endif
 
-#if defined(ZB_HAVE_AVX2)
+INLINE void q8_ready_run(q8_number *to, const int8_t *x)
+{
+    q8_halves(to, _mm256_loadu_si256((const void *)x), _mm256_loadu_si256((const void *)(x + 32)));
+}
 
 /* Unsigned by signed bytes is what there is: the sign of w goes to x. */
 INLINE __m256i q8_pairs(const q8_number *w, const q8_number *x, const int is_signed)
@@ -69,30 +90,46 @@ INLINE __m256i q8_pairs(const q8_number *w, const q8_number *x, const int is_sig
     return is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(b, a)) : _mm256_maddubs_epi16(a, b);
 }
 
-INLINE vi q8_dot(const q8_number *w, const q8_number *x, const int is_signed)
+INLINE vi q8_dot(const q8_number *w, const q8_number *x)
 {
-    return (vi)_mm256_madd_epi16(q8_pairs(w, x, is_signed), _mm256_set1_epi16(1));
+    return (vi)_mm256_madd_epi16(q8_pairs(w, x, 0), _mm256_set1_epi16(1));
+}
+
+INLINE vf q8_run(const q8_number *w, const q8_number *x, const float *d, const int is_signed)
+{
+    const __m256i p = q8_pairs(w, x, is_signed), q = q8_pairs(w + 32, x + 32, is_signed), one = _mm256_set1_epi16(1);
+    const __m256i sum = is_signed ? _mm256_add_epi32(_mm256_madd_epi16(p, one), _mm256_madd_epi16(q, one))
+                                  : _mm256_madd_epi16(_mm256_add_epi16(p, q), one);
+    double two;
+    memcpy(&two, d, sizeof two);
+    const __m256 by =
+        _mm256_permutevar_ps(_mm256_castpd_ps(_mm256_set1_pd(two)), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    return (vf)_mm256_mul_ps(_mm256_cvtepi32_ps(sum), by);
 }
 
 /* A scale stands twice in its 32 bits, so that it multiplies pairs of sums of 16 bits. */
-INLINE vi q8_scale(vi s)
+INLINE vi q8_scale(vi s, const int by_16)
 {
-    return (vi)((vu)s << 16 | ((vu)s & 0xFFFFu));
+    const vi two = (vi)((vu)s << 16 | ((vu)s & 0xFFFFu));
+    return by_16 ? (vi)_mm256_shuffle_epi32((__m256i)two, 0xD8) : two; /* 0 2 1 3, as the halves stand */
 }
 
-INLINE vi q8_dot_scaled(const q8_number *w, const q8_number *x, const int32_t *scale, const int by16)
+INLINE __m256i q8_two_scales(const int32_t *scale)
 {
-    __m256i s;
-    if (by16) {
-        const __m256i each = _mm256_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7, 4,
-                                              5, 6, 7, 4, 5, 6, 7);
-        int64_t two;
-        memcpy(&two, scale, sizeof two);
-        s = _mm256_shuffle_epi8(_mm256_set1_epi64x(two), each);
-    } else {
-        s = _mm256_set1_epi32(*scale);
-    }
-    return (vi)_mm256_madd_epi16(q8_pairs(w, x, 0), s);
+    int64_t two;
+    memcpy(&two, scale, sizeof two);
+    return _mm256_shuffle_epi8(_mm256_set1_epi64x(two),
+                               _mm256_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7,
+                                                4, 5, 6, 7, 4, 5, 6, 7));
+}
+
+INLINE vi q8_run_scaled(const q8_number *w, const q8_number *x, const int32_t *scale, const int by_16)
+{
+    const __m256i p = q8_pairs(w, x, 0), q = q8_pairs(w + 32, x + 32, 0);
+    if (by_16)
+        return (vi)_mm256_add_epi32(_mm256_madd_epi16(p, q8_two_scales(scale)),
+                                    _mm256_madd_epi16(q, q8_two_scales(scale + 2)));
+    return (vi)_mm256_madd_epi16(_mm256_add_epi16(p, q), q8_two_scales(scale));
 }
 
 INLINE vi q8_widen(uint64_t bytes)
@@ -100,19 +137,12 @@ INLINE vi q8_widen(uint64_t bytes)
     return (vi)_mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)bytes));
 }
 
-INLINE void q8_nibbles(vb v[32 / VB], const unsigned char *p)
-{
-    const __m128i two = _mm_loadu_si128((const void *)p);
-    v[0] = (vb)_mm256_inserti128_si256(_mm256_castsi128_si256(two), _mm_srli_epi16(two, 4), 1) & 15;
-}
-
-INLINE vb q8_bits(const unsigned char *p)
+INLINE vb q8_bits(uint32_t bits)
 {
     const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const vb bit_of = (vb)_mm256_set1_epi64x((long long)0x8040201008040201);
-    int32_t all;
-    memcpy(&all, p, sizeof all);
-    return (vb)(((vb)_mm256_shuffle_epi8(_mm256_set1_epi32(all), byte_of) & bit_of) == bit_of) & 16;
+    const vb all = (vb)_mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
+    return (vb)((all & bit_of) == bit_of) & 16;
 }
 
 INLINE vb q8_lookup(vb codes)
@@ -122,12 +152,6 @@ INLINE vb q8_lookup(vb codes)
 }
 
 #else /* vectors of 16 bytes */
-
-INLINE void q8_nibbles(vb v[32 / VB], const unsigned char *p)
-{
-    v[0] = vb_load(p) & 15;
-    v[1] = vb_right(vb_load(p), 4) & 15;
-}
 
 #if defined(ZB_HAVE_NEON) || defined(ZB_HAVE_NEONDOT)
 
@@ -141,24 +165,38 @@ INLINE int32x4_t q8_dot16(int32x4_t sum, const q8_number *w, const q8_number *x)
 #endif
 }
 
-INLINE vi q8_dot(const q8_number *w, const q8_number *x, const int is_signed)
+INLINE void q8_put(q8_number *to, vb v)
 {
-    (void)is_signed;
+    *(vb_memory *)to = v;
+}
+
+INLINE void q8_put_run(q8_number *to, const vb v[ZB_Q8_RUN / VB], const int16_t *scale)
+{
+    (void)scale;
+    UNROLL
+    for (int i = 0; i < ZB_Q8_RUN / VB; i++)
+        q8_put(to + i * VB, v[i]);
+}
+
+INLINE vi q8_dot(const q8_number *w, const q8_number *x)
+{
     return (vi)q8_dot16(q8_dot16(vdupq_n_s32(0), w, x), w + 16, x + 16);
 }
 
-INLINE vi q8_scale(vi s)
+INLINE vi q8_scale(vi s, const int by_16)
 {
+    (void)by_16;
     return s;
 }
 
-INLINE vi q8_dot_scaled(const q8_number *w, const q8_number *x, const int32_t *scale, const int by16)
+INLINE vi q8_run_scaled(const q8_number *w, const q8_number *x, const int32_t *scale, const int by_16)
 {
-    if (!by16)
-        return (vi)vmulq_s32((int32x4_t)q8_dot(w, x, 0), vld1q_dup_s32(scale));
     const int32x4_t zero = vdupq_n_s32(0);
-    return (vi)vmlaq_s32(vmulq_s32(q8_dot16(zero, w, x), vld1q_dup_s32(scale)), q8_dot16(zero, w + 16, x + 16),
-                         vld1q_dup_s32(scale + 1));
+    int32x4_t sum = zero;
+    for (int i = 0; i < (by_16 ? 4 : 2); i++)
+        sum = vmlaq_s32(sum, by_16 ? q8_dot16(zero, w + 16 * i, x + 16 * i) : (int32x4_t)q8_dot(w + 32 * i, x + 32 * i),
+                        vld1q_dup_s32(scale + i));
+    return (vi)sum;
 }
 
 INLINE vi q8_widen(uint64_t bytes)
@@ -166,10 +204,10 @@ INLINE vi q8_widen(uint64_t bytes)
     return (vi)vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(bytes))));
 }
 
-INLINE vb q8_bits(const unsigned char *p)
+INLINE vb q8_bits(uint32_t bits)
 {
     const uint8x16_t bit_of = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-    return (vb)vtstq_u8(vcombine_u8(vdup_n_u8(p[0]), vdup_n_u8(p[1])), bit_of) & 16;
+    return (vb)vtstq_u8(vcombine_u8(vdup_n_u8((uint8_t)bits), vdup_n_u8((uint8_t)(bits >> 8))), bit_of) & 16;
 }
 
 INLINE vb q8_lookup(vb codes)
@@ -195,10 +233,9 @@ INLINE void q8_put_scaled(q8_number *to, vb v, int scale)
     _mm_storeu_si128((void *)(to + 8), _mm_mullo_epi16(_mm_unpackhi_epi8(b, zero), s));
 }
 
-INLINE vi q8_dot(const q8_number *w, const q8_number *x, const int is_signed)
+INLINE vi q8_dot(const q8_number *w, const q8_number *x)
 {
     __m128i sum[4];
-    (void)is_signed;
     UNROLL
     for (int i = 0; i < 4; i++)
         sum[i] = _mm_madd_epi16(_mm_loadu_si128((const void *)(w + 8 * i)), _mm_loadu_si128((const void *)(x + 8 * i)));
@@ -215,8 +252,8 @@ INLINE vi q8_widen(uint64_t bytes)
 
 INLINE void q8_put_scaled(q8_number *to, vb v, int scale)
 {
-    for (int i = 0; i < VB; i++)
-        to[i] = (q8_number)((int8_t)v[i] * scale);
+    for (int j = 0; j < VB; j++)
+        to[j] = (q8_number)((int8_t)v[j] * scale);
 }
 
 INLINE void q8_put(q8_number *to, vb v)
@@ -224,11 +261,10 @@ INLINE void q8_put(q8_number *to, vb v)
     q8_put_scaled(to, v, 1);
 }
 
-INLINE vi q8_dot(const q8_number *w, const q8_number *x, const int is_signed)
+INLINE vi q8_dot(const q8_number *w, const q8_number *x)
 {
     typedef int16_t four __attribute__((vector_size(8)));
     vi sum = {0};
-    (void)is_signed;
     UNROLL
     for (int i = 0; i < 32; i += 4) {
         four a, b;
@@ -246,20 +282,32 @@ INLINE vi q8_widen(uint64_t bytes)
 
 #endif
 
-INLINE vi q8_dot_scaled(const q8_number *w, const q8_number *x, const int32_t *scale, const int by16)
+INLINE void q8_ready_run(q8_number *to, const int8_t *x)
 {
-    (void)scale;
-    (void)by16;
-    return q8_dot(w, x, 1);
+    for (size_t i = 0; i < ZB_Q8_RUN; i += VB)
+        q8_put(to + i, vb_load(x + i));
+}
+
+INLINE void q8_put_run(q8_number *to, const vb v[ZB_Q8_RUN / VB], const int16_t *scale)
+{
+    UNROLL
+    for (int i = 0; i < ZB_Q8_RUN / VB; i++)
+        q8_put_scaled(to + i * VB, v[i], scale[i]);
+}
+
+INLINE vi q8_run_scaled(const q8_number *w, const q8_number *x, const int32_t *scale, const int by_16)
+{
+    (void)scale, (void)by_16;
+    return q8_dot(w, x) + q8_dot(w + 32, x + 32);
 }
 
 /* Each byte stands eight times, in each another bit is kept: it carries to the highest, and from there to bit 4. */
-INLINE vb q8_bits(const unsigned char *p)
+INLINE vb q8_bits(uint32_t bits)
 {
     const uint64_t every = 0x0101010101010101;
     uint64_t two[2];
     for (int i = 0; i < 2; i++)
-        two[i] = (((p[i] * every) & 0x8040201008040201) + 0x7F * every) >> 3 & 16 * every;
+        two[i] = (((bits >> 8 * i & 0xFF) * every & 0x8040201008040201) + 0x7F * every) >> 3 & 16 * every;
     vb v;
     memcpy(&v, two, sizeof v);
     return v;
@@ -273,5 +321,13 @@ INLINE vb q8_lookup(vb codes)
 }
 
 #endif
+
+INLINE vf q8_run(const q8_number *w, const q8_number *x, const float *d, const int is_signed)
+{
+    (void)is_signed;
+    return v_fma(__builtin_convertvector(q8_dot(w + 32, x + 32), vf), v_set1(d[1]),
+                 __builtin_convertvector(q8_dot(w, x), vf) * v_set1(d[0]));
+}
+
 #endif
 #endif

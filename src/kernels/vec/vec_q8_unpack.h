@@ -57,24 +57,34 @@ INLINE size_t small_bytes(const zb_dtype t)
                             : sizeof(zb_block_q4_0);
 }
 
-/* The 32 numbers of a block; they are its last bytes. */
-INLINE void small_numbers(q8_number *to, const unsigned char *block, const zb_dtype t)
+/* 16 bytes of each block of a vector. */
+INLINE vb small_load(const unsigned char *block, const size_t bytes, size_t at)
 {
-    vb v[32 / VB];
-    if (t != ZB_Q8_0 && t != ZB_GROUP8)
-        q8_nibbles(v, block + small_bytes(t) - 16);
-    UNROLL
-    for (int i = 0; i < 32 / VB; i++) {
-        if (t == ZB_Q8_0 || t == ZB_GROUP8)
-            v[i] = vb_load(block + small_bytes(t) - 32 + i * VB);
-        if (t == ZB_GROUP8)
-            v[i] ^= 0x80;
-        if (t == ZB_Q5_0)
-            v[i] |= q8_bits(block + offsetof(zb_block_q5_0, high) + i * (VB / 8));
-        if (t == ZB_IQ4_NL)
-            v[i] = q8_lookup(v[i]);
-        q8_put(to + i * VB, v[i]);
+#if VW == 8
+    const __m128i first = _mm_loadu_si128((const void *)(block + at));
+    return (vb)_mm256_inserti128_si256(_mm256_castsi128_si256(first), *(const __m128i_u *)(block + bytes + at), 1);
+#else
+    (void)bytes;
+    return vb_load(block + at);
+#endif
+}
+
+/* Numbers 16 i to 16 i + 15 of each block of a vector; a block ends with its numbers. */
+INLINE vb small_numbers(const unsigned char *block, const int i, const zb_dtype t)
+{
+    const size_t bytes = small_bytes(t);
+    if (t == ZB_Q8_0)
+        return small_load(block, bytes, bytes - 32 + (size_t)i * 16);
+    if (t == ZB_GROUP8)
+        return small_load(block, bytes, bytes - 32 + (size_t)i * 16) ^ 0x80;
+    vb v = vb_right(small_load(block, bytes, bytes - 16), i * 4) & 15;
+    if (t == ZB_Q5_0) {
+        uint16_t high[2] = {0};
+        for (size_t b = 0; b < VB / 16; b++)
+            memcpy(&high[b], block + b * bytes + offsetof(zb_block_q5_0, high) + (size_t)i * 2, sizeof *high);
+        v |= q8_bits(high[0] | (uint32_t)high[1] << 16);
     }
+    return t == ZB_IQ4_NL ? q8_lookup(v) : v;
 }
 
 /* 16 bits of each of VW blocks. */
@@ -91,13 +101,10 @@ INLINE vh small_halves(const unsigned char *p, const size_t step)
 #endif
 }
 
-INLINE void small_stretch(q8_stretch *to, const unsigned char *from, const zb_dtype t)
+INLINE void small_head(q8_stretch *to, const unsigned char *from, const zb_dtype t)
 {
     const size_t bytes = small_bytes(t), each = STRETCH / ZB_QK;
     fetch_stretch(from, each * bytes);
-    UNROLL
-    for (size_t i = 0; i < each; i++)
-        small_numbers(to->q + i * ZB_QK, from + i * bytes, t);
     UNROLL
     for (size_t i = 0; i < each; i += VW) {
         const vh half = small_halves(from + i * bytes, bytes), second = small_halves(from + i * bytes + 2, bytes);
@@ -116,6 +123,23 @@ INLINE void small_stretch(q8_stretch *to, const unsigned char *from, const zb_dt
     }
 }
 
+INLINE void small_run(q8_stretch *to, const unsigned char *from, const size_t run, const zb_dtype t)
+{
+    UNROLL
+    for (size_t i = run * 2; i < run * 2 + 2; i += VB / 16) {
+        q8_put(to->q + i * ZB_QK, small_numbers(from + i * small_bytes(t), 0, t));
+        q8_put(to->q + i * ZB_QK + VB, small_numbers(from + i * small_bytes(t), 1, t));
+    }
+}
+
+INLINE void small_stretch(q8_stretch *to, const unsigned char *from, const zb_dtype t)
+{
+    small_head(to, from, t);
+    UNROLL
+    for (size_t run = 0; run < STRETCH_RUNS; run++)
+        small_run(to, from, run, t);
+}
+
 /* n numbers; what the last stretch lacks are zeros. */
 INLINE void unpack_small(q8_stretch *to, const unsigned char *from, size_t n, const zb_dtype t)
 {
@@ -131,6 +155,15 @@ INLINE void unpack_small(q8_stretch *to, const unsigned char *from, size_t n, co
 
 /* ---- large types ---- */
 
+INLINE size_t large_bytes(const zb_dtype t)
+{
+    return t == ZB_Q2_K   ? sizeof(zb_block_q2_k)
+           : t == ZB_Q3_K ? sizeof(zb_block_q3_k)
+           : t == ZB_Q4_K ? sizeof(zb_block_q4_k)
+           : t == ZB_Q5_K ? sizeof(zb_block_q5_k)
+                          : sizeof(zb_block_q6_k);
+}
+
 INLINE vf large_d(uint16_t d)
 {
     const vh half = {d};
@@ -145,7 +178,7 @@ INLINE void large_scales(q8_stretch *to, const uint64_t *bytes, const int n, con
 #else
     UNROLL
     for (int i = 0; i < n; i += VW) {
-        const vi s = q8_scale(q8_widen(bytes[i / 8] >> i % 8 * 8) - bias);
+        const vi s = q8_scale(q8_widen(bytes[i / 8] >> i % 8 * 8) - bias, n == 16);
         memcpy(to->scale + i, &s, sizeof s);
     }
 #endif
@@ -206,11 +239,13 @@ INLINE void scales_of_q3_k(const unsigned char *from, uint64_t scale[2])
             (low & 0x0F0F0F0F0F0F0F0F) | (high & 0x03030303) << 4 | (uint64_t)((high >> 2 & 0x03030303) << 4) << 32;
 }
 
-INLINE void large_stretch(q8_stretch *to, const unsigned char *from, const zb_dtype t)
+/* All but the numbers; each: the scale of each 16 of them. */
+INLINE void large_head(q8_stretch *to, const unsigned char *from, const zb_dtype t, int16_t each[STRETCH / 16])
 {
     uint64_t scale[2] = {0}, min[2] = {0};
     uint16_t d, dmin = 0;
     int bias = 0;
+    fetch_stretch(from, large_bytes(t));
     if (t == ZB_Q4_K || t == ZB_Q5_K) { /* both have the same head */
         memcpy(&d, from, sizeof d);
         memcpy(&dmin, from + offsetof(zb_block_q4_k, dmin), sizeof dmin);
@@ -239,26 +274,50 @@ INLINE void large_stretch(q8_stretch *to, const unsigned char *from, const zb_dt
     const int by_16 = (q8_kind(t) & BY_16) != 0;
     large_scales(to, scale, by_16 ? 16 : 8, bias);
     to->d[0] = large_d(d)[0];
-    UNROLL
-    for (int j = 0; j < STRETCH / 32; j++)
-        UNROLL
-    for (int l = 0; l < 32; l += VB) {
-        const int i = by_16 ? 2 * j + l / 16 : j;
-        q8_put_scaled(to->q + j * 32 + l, large_numbers(from, j, l, t), (int8_t)(scale[i / 8] >> i % 8 * 8) - bias);
+    for (int i = 0; Q8_FOLD && i < STRETCH / 16; i++) {
+        const int at = by_16 ? i : i / 2;
+        each[i] = (int16_t)((int8_t)(scale[at / 8] >> at % 8 * 8) - bias);
     }
 }
 
-INLINE void unpack_large(q8_stretch *to, const unsigned char *from, size_t n, const zb_dtype t, const size_t bytes)
+INLINE void large_run(q8_stretch *to, const unsigned char *from, const int run, const zb_dtype t, const int16_t *each)
 {
-    for (; n >= STRETCH; n -= STRETCH, from += bytes) {
-        fetch_stretch(from, bytes);
-        large_stretch(to++, from, t);
+    vb v[ZB_Q8_RUN / VB];
+    UNROLL
+    for (int i = 0; i < ZB_Q8_RUN / VB; i++)
+        v[i] = large_numbers(from, run * 2 + i * VB / 32, i * VB % 32, t);
+    q8_put_run(to->q + run * ZB_Q8_RUN, v, each + run * 4);
+}
+
+INLINE void unpack_large(q8_stretch *to, const unsigned char *from, size_t n, const zb_dtype t)
+{
+    for (; n >= STRETCH; n -= STRETCH, from += large_bytes(t), to++) {
+        int16_t each[STRETCH / 16] = {0};
+        large_head(to, from, t, each);
+        UNROLL
+        for (int run = 0; run < STRETCH_RUNS; run++)
+            large_run(to, from, run, t, each);
     }
 }
 
 /* ---- by type ---- */
 
 typedef void (*q8_unpack)(q8_stretch *to, const unsigned char *from, size_t n);
+
+/* Those that have one; the values of NF4 are no integers. */
+#define Q8_EACH_TYPE(SMALL, LARGE)                                                                                     \
+    SMALL(q4_0, ZB_Q4_0)                                                                                               \
+    SMALL(q4_1, ZB_Q4_1)                                                                                               \
+    SMALL(q5_0, ZB_Q5_0)                                                                                               \
+    SMALL(q8_0, ZB_Q8_0)                                                                                               \
+    SMALL(iq4_nl, ZB_IQ4_NL)                                                                                           \
+    SMALL(group4, ZB_GROUP4)                                                                                           \
+    SMALL(group8, ZB_GROUP8)                                                                                           \
+    LARGE(q2_k, ZB_Q2_K)                                                                                               \
+    LARGE(q3_k, ZB_Q3_K)                                                                                               \
+    LARGE(q4_k, ZB_Q4_K)                                                                                               \
+    LARGE(q5_k, ZB_Q5_K)                                                                                               \
+    LARGE(q6_k, ZB_Q6_K)
 
 #define SMALL(name, type)                                                                                              \
     static void unpack_##name(q8_stretch *to, const unsigned char *from, size_t n)                                     \
@@ -268,34 +327,17 @@ typedef void (*q8_unpack)(q8_stretch *to, const unsigned char *from, size_t n);
 #define LARGE(name, type)                                                                                              \
     static void unpack_##name(q8_stretch *to, const unsigned char *from, size_t n)                                     \
     {                                                                                                                  \
-        unpack_large(to, from, n, type, sizeof(zb_block_##name));                                                      \
+        unpack_large(to, from, n, type);                                                                               \
     }
-
-SMALL(q4_0, ZB_Q4_0)
-SMALL(q4_1, ZB_Q4_1)
-SMALL(q5_0, ZB_Q5_0)
-SMALL(q8_0, ZB_Q8_0)
-SMALL(iq4_nl, ZB_IQ4_NL)
-SMALL(group4, ZB_GROUP4)
-SMALL(group8, ZB_GROUP8)
-LARGE(q2_k, ZB_Q2_K)
-LARGE(q3_k, ZB_Q3_K)
-LARGE(q4_k, ZB_Q4_K)
-LARGE(q5_k, ZB_Q5_K)
-LARGE(q6_k, ZB_Q6_K)
-
+Q8_EACH_TYPE(SMALL, LARGE)
 #undef SMALL
 #undef LARGE
 
-/* Those that have one; the values of NF4 are no integers. */
-static const q8_unpack q8_unpacks[ZB_N_DTYPES] = {
-    [ZB_Q4_0] = unpack_q4_0, [ZB_Q4_1] = unpack_q4_1,     [ZB_Q5_0] = unpack_q5_0,     [ZB_Q8_0] = unpack_q8_0,
-    [ZB_Q2_K] = unpack_q2_k, [ZB_Q3_K] = unpack_q3_k,     [ZB_Q4_K] = unpack_q4_k,     [ZB_Q5_K] = unpack_q5_k,
-    [ZB_Q6_K] = unpack_q6_k, [ZB_IQ4_NL] = unpack_iq4_nl, [ZB_GROUP4] = unpack_group4, [ZB_GROUP8] = unpack_group8,
-};
+#define ENTRY(name, type) [type] = unpack_##name,
+static const q8_unpack q8_unpacks[ZB_N_DTYPES] = {Q8_EACH_TYPE(ENTRY, ENTRY)};
+#undef ENTRY
 
-#define Q8_TYPES                                                                                                       \
-    (1u << ZB_Q4_0 | 1u << ZB_Q4_1 | 1u << ZB_Q5_0 | 1u << ZB_Q8_0 | 1u << ZB_Q2_K | 1u << ZB_Q3_K | 1u << ZB_Q4_K |   \
-     1u << ZB_Q5_K | 1u << ZB_Q6_K | 1u << ZB_IQ4_NL | 1u << ZB_GROUP4 | 1u << ZB_GROUP8)
+#define BIT(name, type) | 1u << type
+#define Q8_TYPES        (0u Q8_EACH_TYPE(BIT, BIT))
 
 #endif
