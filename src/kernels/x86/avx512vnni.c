@@ -30,7 +30,9 @@ INLINE size_t min_size(size_t a, size_t b)
 typedef struct weights {
     const uint8_t *at; /* row row0 */
     size_t stride, n_rows, cols;
-    int apart; /* more lies between the rows than their columns */
+    size_t n_there; /* rows from row0 to the end of the matrix: those of the next call are fetched too, its first
+                       would else come as sixteen streams */
+    int apart;      /* more lies between the rows than their columns */
 } weights;
 
 /* Memory to fetch into the second-level cache while a group of rows is computed: the next group. */
@@ -41,8 +43,7 @@ typedef struct ahead {
 
 INLINE ahead ahead_of(const weights *w, size_t row, size_t n_rows)
 {
-    return (ahead){row < w->n_rows && row + n_rows <= w->n_rows ? w->at + row * w->stride : NULL,
-                   w->apart ? w->stride : 0};
+    return (ahead){row + n_rows <= w->n_there ? w->at + row * w->stride : NULL, w->apart ? w->stride : 0};
 }
 
 /* A run's share of it. */
@@ -112,8 +113,6 @@ INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, co
             const rows from = stretch_of(t, w, row, k, n, n_rows, room);
             const bytes xs = bytes_at(x, 0, k, a);
             prepare_rows(K, offset_of(t), &xs, x, 0, k, n, (size_t)T);
-            alone copies[2];
-            copy_alone(t, copies, &from, 0, &s);
             for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
                 share(t, &s, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
                 if (is_large(t))
@@ -123,10 +122,8 @@ INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, co
                     __m512 u[FEW][2];
                     beside *br = b + run % BLOCK_RUNS;
                     fetch(t, &next);
-                    if (run + 1 < runs)
-                        copy_alone(t, copies + (run + 1) % 2, &from, run + 1, &s);
                     if (!is_large(t))
-                        beside_small(t, br, copies + run % 2);
+                        beside_small(t, br, &from, run);
                     numbers(t, q, &from, run, &s);
                     multiply_run(u, K, q, q, br, br, &xs, run, T, 1);
                     UNROLL
@@ -242,7 +239,7 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
                     prepare_rows(K, offset_of(t), &xs, x, i, k, n, some);
                 for (size_t r = 0; r < R; r++) {
                     from[r] = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
-                    besides(t, p.b[r], from + r, runs, s + r);
+                    besides(t, p.b[r], from + r, runs);
                 }
                 for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
                     for (size_t r = 0; r < R; r++)
@@ -310,7 +307,8 @@ static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, cons
 {
     if (row1 <= row0 || m == 0)
         return;
-    const weights rows_of = {zb_mat_row(w, row0), zb_row_bytes(w->dtype, w->ld), row1 - row0, w->cols, w->ld > w->cols};
+    const weights rows_of = {zb_mat_row(w, row0), zb_row_bytes(w->dtype, w->ld), row1 - row0, w->cols, w->rows - row0,
+                             w->ld > w->cols};
     products[w->dtype][min_size(m, FEW + 1) - 1](y + row0, ld_y, x, m, &rows_of, accumulate);
 }
 

@@ -4,9 +4,7 @@
  * A run is 64 columns of 16 rows. Its numbers stand in 16 vectors: lane r of vector j holds the columns 4j to 4j + 3 of
  * row r as unsigned bytes, the type's offset (see offset_of) not yet taken off. Beside them stand, as far as the kind
  * of the type has them, scales and whatever is subtracted, a lane for each row too.
- *
- * Scales that stand alone among small blocks are copied together one by one, which costs the vector units nothing. What
- * several runs of a large block share is turned once a block. */
+ */
 #ifndef ZB_Q8_TURN_H
 #define ZB_Q8_TURN_H
 
@@ -113,6 +111,11 @@ INLINE __m128i load16(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
+INLINE __m256i load32(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
 /* 16 bytes of each row: lane r of out[j] holds four of row r. */
 INLINE void turn_16(__m512i out[4], const uint8_t *at, size_t stride)
 {
@@ -138,8 +141,7 @@ INLINE void turn_32(__m512i out[8], const uint8_t *at, size_t stride)
         UNROLL
         for (size_t i = 0; i < 4; i++) {
             const uint8_t *p = at + (8 * h + i) * stride;
-            a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)p)),
-                                      _mm256_loadu_si256((const __m256i *)(const void *)(p + 4 * stride)), 1);
+            a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(load32(p)), load32(p + 4 * stride), 1);
         }
         turn_four(half[h], a);
     }
@@ -148,6 +150,47 @@ INLINE void turn_32(__m512i out[8], const uint8_t *at, size_t stride)
         out[j] = _mm512_shuffle_i32x4(half[0][j], half[1][j], 0x88);
         out[4 + j] = _mm512_shuffle_i32x4(half[0][j], half[1][j], 0xDD);
     }
+}
+
+/* 2 bytes of each of 8 rows. */
+INLINE __m128i words(const uint8_t *at, size_t stride)
+{
+    int16_t x[8];
+    UNROLL
+    for (size_t r = 0; r < 8; r++)
+        memcpy(x + r, at + r * stride, 2);
+    __m128i v = _mm_cvtsi32_si128((uint16_t)x[0]);
+    v = _mm_insert_epi16(v, x[1], 1);
+    v = _mm_insert_epi16(v, x[2], 2);
+    v = _mm_insert_epi16(v, x[3], 3);
+    v = _mm_insert_epi16(v, x[4], 4);
+    v = _mm_insert_epi16(v, x[5], 5);
+    v = _mm_insert_epi16(v, x[6], 6);
+    return _mm_insert_epi16(v, x[7], 7);
+}
+
+/* 4 bytes of each of 4 rows. */
+INLINE __m128i dwords(const uint8_t *at, size_t stride)
+{
+    int32_t x[4];
+    UNROLL
+    for (size_t r = 0; r < 4; r++)
+        memcpy(x + r, at + r * stride, 4);
+    return _mm_insert_epi32(_mm_insert_epi32(_mm_insert_epi32(_mm_cvtsi32_si128(x[0]), x[1], 1), x[2], 2), x[3], 3);
+}
+
+/* An f16 of each row. */
+INLINE __m512 turn_f16(const uint8_t *at, size_t stride)
+{
+    return _mm512_cvtph_ps(_mm256_set_m128i(words(at + 8 * stride, stride), words(at, stride)));
+}
+
+/* 4 bytes of each row. */
+INLINE __m512i turn_4(const uint8_t *at, size_t stride)
+{
+    const __m256i low = _mm256_set_m128i(dwords(at + 4 * stride, stride), dwords(at, stride));
+    const __m256i high = _mm256_set_m128i(dwords(at + 12 * stride, stride), dwords(at + 8 * stride, stride));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
 /* ---- numbers ---- */
@@ -168,15 +211,19 @@ INLINE __m512i or_and(__m512i a, __m512i b, __m512i c)
     return _mm512_ternarylogic_epi32(a, b, c, 0xF8);
 }
 
-/* Blocks of 32 with halves of bytes: the low ones are the first 16 columns. */
-INLINE void halves(__m512i q[8], const uint8_t *at, size_t stride)
+/* Two blocks of 32 with halves of bytes: the low ones are a block's first 16 columns. The second block's lie `further`
+ * bytes further. */
+INLINE void halves(__m512i q[16], const uint8_t *at, size_t stride, size_t further)
 {
-    __m512i p[4];
-    turn_16(p, at, stride);
     UNROLL
-    for (int j = 0; j < 4; j++) {
-        q[j] = low_half(p[j]);
-        q[4 + j] = high_half(p[j]);
+    for (int b = 0; b < 2; b++) {
+        __m512i p[4];
+        turn_16(p, at + (size_t)b * further, stride);
+        UNROLL
+        for (int j = 0; j < 4; j++) {
+            q[8 * b + j] = low_half(p[j]);
+            q[8 * b + j + 4] = high_half(p[j]);
+        }
     }
 }
 
@@ -246,24 +293,20 @@ INLINE void numbers(const zb_dtype t, __m512i q[16], const rows *w, size_t run, 
         turn_32(q + 8, at + 40, stride);
         break;
     case ZB_Q4_0:
-        halves(q, at + 2, stride);
-        halves(q + 8, at + 20, stride);
+        halves(q, at + 2, stride, 18);
         break;
     case ZB_Q4_1:
     case ZB_GROUP4:
-        halves(q, at + 4, stride);
-        halves(q + 8, at + 24, stride);
+        halves(q, at + 4, stride, 20);
         break;
     case ZB_Q5_0:
-        halves(q, at + 6, stride);
-        halves(q + 8, at + 28, stride);
-        fifth_bits(q, s->high[2 * run]);
-        fifth_bits(q + 8, s->high[2 * run + 1]);
+        halves(q, at + 6, stride, 22);
+        fifth_bits(q, turn_4(at + 2, stride));
+        fifth_bits(q + 8, turn_4(at + 24, stride));
         break;
     case ZB_IQ4_NL: {
         const __m512i table = iq4_table();
-        halves(q, at + 2, stride);
-        halves(q + 8, at + 20, stride);
+        halves(q, at + 2, stride, 18);
         UNROLL
         for (int j = 0; j < 16; j++)
             q[j] = _mm512_shuffle_epi8(table, q[j]);
@@ -351,77 +394,18 @@ INLINE __m512i pair_lanes(__m512i v, int i)
     return _mm512_shuffle_epi8(_mm512_srli_epi32(v, (unsigned)(16 * i)), at);
 }
 
-/* What stands alone before each block of 32: 2 or 4 bytes of each row, two blocks a run. */
-typedef struct alone {
-    uint64_t of[2][LANES / 2];
-} alone;
-
-/* 2 bytes of each row. They go through ordinary registers, four in one: a compiler that made vectors of them would
- * burden the units that have most to do, and single stores are slow. */
-INLINE void copy_2(uint64_t to[LANES / 4], const uint8_t *at, size_t stride)
+/* A run of small blocks. */
+INLINE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t run)
 {
-    UNROLL
-    for (size_t r = 0; r < LANES; r += 4) {
-        uint64_t all = 0;
-        UNROLL
-        for (size_t i = 4; i-- > 0;) {
-            uint16_t v;
-            memcpy(&v, at + (r + i) * stride, 2);
-            all = all << 16 | v;
-        }
-        __asm__("" : "+r"(all));
-        to[r / 4] = all;
-    }
-}
-
-/* The same for 4, two in one. */
-INLINE void copy_4(uint64_t to[LANES / 2], const uint8_t *at, size_t stride)
-{
-    UNROLL
-    for (size_t r = 0; r < LANES; r += 2) {
-        uint32_t v[2];
-        memcpy(v, at + r * stride, 4);
-        memcpy(v + 1, at + (r + 1) * stride, 4);
-        uint64_t all = (uint64_t)v[1] << 32 | v[0];
-        __asm__("" : "+r"(all));
-        to[r / 2] = all;
-    }
-}
-
-INLINE __m512 f16_copied(const uint64_t from[LANES / 4])
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)from));
-}
-
-/* What a run of small blocks has beside its numbers, as it stands; for Q5_0 the fifth bits too. Some time before it is
- * wanted: what was stored in pieces must have arrived before it is loaded whole. */
-INLINE void copy_alone(const zb_dtype t, alone *to, const rows *w, size_t run, shared *s)
-{
-    if (is_large(t))
-        return;
     const size_t size = bytes_of_two_runs(t) / 4;
-    const uint8_t *at = w->at + 2 * run * size;
     UNROLL
     for (size_t i = 0; i < 2; i++) {
-        if (kind_of(t) == BY_32)
-            copy_2(to->of[i], at + i * size, w->stride);
-        else
-            copy_4(to->of[i], at + i * size, w->stride);
-        if (t == ZB_Q5_0)
-            copy_4((uint64_t *)(void *)(s->high + 2 * run + i), at + i * size + offsetof(zb_block_q5_0, high),
-                   w->stride);
-    }
-}
-
-INLINE void beside_small(const zb_dtype t, beside *b, const alone *from)
-{
-    UNROLL
-    for (int i = 0; i < 2; i++) {
+        const uint8_t *at = w->at + (2 * run + i) * size;
         if (kind_of(t) == BY_32) {
-            b->d[i] = f16_copied(from->of[i]);
+            b->d[i] = turn_f16(at, w->stride);
             continue;
         }
-        const __m512i v = _mm512_loadu_si512(from->of[i]);
+        const __m512i v = turn_4(at, w->stride);
         b->d[i] = f16_lanes(v);
         if (kind_of(t) == MIN_32)
             b->min[i] = _mm512_castps_si512(f16_lanes(_mm512_srli_epi32(v, 16)));
@@ -451,10 +435,8 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
         }
     }
     if (t == ZB_Q6_K) {
-        uint64_t copied[LANES / 4];
-        copy_2(copied, at + offsetof(zb_block_q6_k, d), stride);
         turn_16(head, at + offsetof(zb_block_q6_k, scale), stride);
-        const __m512 d = f16_copied(copied);
+        const __m512 d = turn_f16(at + offsetof(zb_block_q6_k, d), stride);
         UNROLL
         for (int r = 0; r < BLOCK_RUNS; r++)
             UNROLL
@@ -479,10 +461,8 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
             b[r].d[i] = _mm512_mul_ps(d, _mm512_sub_ps(byte_lanes(scale[r], i), _mm512_set1_ps(32)));
     }
     if (t == ZB_Q2_K) {
-        uint64_t copied[LANES / 2];
-        copy_4(copied, at + offsetof(zb_block_q2_k, d), stride);
         turn_16(head, at, stride);
-        const __m512i both = _mm512_loadu_si512(copied);
+        const __m512i both = turn_4(at + offsetof(zb_block_q2_k, d), stride);
         const __m512 d = f16_lanes(both), dmin = f16_lanes(_mm512_srli_epi32(both, 16));
         UNROLL
         for (int r = 0; r < BLOCK_RUNS; r++) {
@@ -498,18 +478,13 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
 }
 
 /* The n_runs runs of a stretch; large blocks are whole. */
-INLINE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs, shared *s)
+INLINE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs)
 {
-    if (is_large(t)) {
-        for (size_t r = 0; r < n_runs; r += BLOCK_RUNS)
+    for (size_t r = 0; r < n_runs; r += is_large(t) ? BLOCK_RUNS : 1)
+        if (is_large(t))
             beside_large(t, b + r, w->at + r * bytes_of_two_runs(t) / 2, w->stride);
-        return;
-    }
-    alone copies[STRETCH_RUNS];
-    for (size_t r = 0; r < n_runs; r++)
-        copy_alone(t, copies + r, w, r, s);
-    for (size_t r = 0; r < n_runs; r++)
-        beside_small(t, b + r, copies + r);
+        else
+            beside_small(t, b + r, w, r);
 }
 
 #endif
