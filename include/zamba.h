@@ -138,7 +138,7 @@ typedef struct zamba_model_info {
     const char *path;
     const char *family;        /* "zamba" or "zamba2"                                                              */
     const char *dialect;       /* who wrote config.json: "zyphra-2024", "transformers-4", "transformers-5"         */
-    const char *dtype;         /* dtype of most weight bytes: "F32", "F16", "BF16"                                 */
+    const char *dtype;         /* dtype of most weight bytes: "F32", "BF16", "Q4_K", or as packed: "GPTQ-4", "NF4"   */
     const char *compute;       /* "f32", "bf16" or "int8": what the products compute in                           */
     const char *kv_k, *kv_v;   /* "f32", "f16", "bf16", "q8_0"                                                 */
     const char *kernels;       /* the kernel set in use: "ref", "generic", "avx2", "avx512", ...                 */

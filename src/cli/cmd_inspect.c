@@ -225,7 +225,7 @@ static void print_tensors(const inspect *x, const term *t)
         if (zamba_model_tensor(x->model, i, &info, &err) != ZAMBA_OK)
             continue;
         shape_text(&info, shape, sizeof shape);
-        out_format("  %-82s %-5s %-18s %-10s %2d\n", info.name, info.dtype, shape, info.part, info.n_uses);
+        out_format("  %-82s %-6s %-18s %-10s %2d\n", info.name, info.dtype, shape, info.part, info.n_uses);
     }
 }
 
