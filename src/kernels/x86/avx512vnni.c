@@ -1,9 +1,11 @@
 /* x86/avx512vnni.c — what AVX-512 VNNI changes in the avx512 set: products of weights in blocks with activations in
  * bytes, in the instruction made for them, sixteen rows of weights side by side (q8_turn.h has them turned so,
  * q8_tile.h multiplies). Two ways through the same sums, by the rows of activations:
- *   few   (up to 4) waits for memory: sixteen rows are turned in registers and multiplied at once. Meanwhile the next
- *         sixteen, one linear stream, come into the second-level cache: sixteen streams side by side from memory
- *         would lose a third of its speed.
+ *
+ *   few   (up to 4, and 7 or 8) waits for memory: sixteen rows are turned in registers and multiplied at once.
+ * Meanwhile the next sixteen, one linear stream, come into the second-level cache: sixteen streams side by side from
+ *         memory would lose a third of its speed.
+ *
  *   many  the arithmetic is the limit: a run or a stretch of 32 rows is turned into the first-level cache and meets all
  *         rows of activations there. */
 #ifdef ZB_HAVE_AVX512VNNI
@@ -15,9 +17,10 @@
 
 enum {
     FEW = 4,
-    TILE = 4,    /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
-    THIN_M = 24, /* up to so many run after run is turned, so that turning and multiplying overlap      */
-    CHUNK = 256, /* rows of activations for which totals are kept                                       */
+    LEAST_TWICE = 7, /* rows of activations for which twice FEW is faster than many */
+    TILE = 4,        /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
+    THIN_M = 24,     /* up to so many run after run is turned, so that turning and multiplying overlap      */
+    CHUNK = 256,     /* rows of activations for which totals are kept                                       */
     MOST_BYTES = 576
 };
 
@@ -93,49 +96,61 @@ INLINE void prepare_rows(const kind K, const int offset, const bytes *to, const 
 
 /* ---- few rows of activations ---- */
 
-INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, const weights *w, int accumulate,
-                const int T)
+/* m rows: T, or with G = 2 the first T and the last T, which may be in part the same. */
+INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
+                int accumulate, const int T, const int G)
 {
     const kind K = kind_of(t);
+    const size_t start[2] = {0, m - (size_t)T};
     uint8_t room[LANES * MOST_BYTES];
     shared s;
     beside b[BLOCK_RUNS];
-    int32_t a[FEW][MOST_A] __attribute__((aligned(64)));
+    int32_t a[2][FEW][MOST_A] __attribute__((aligned(64)));
     for (size_t row = 0; row < w->n_rows; row += LANES) {
         const size_t n_rows = min_size(LANES, w->n_rows - row);
         ahead next = ahead_of(w, row + LANES, LANES);
-        __m512 total[FEW];
+        __m512 total[2][FEW];
         UNROLL
+        for (int g = 0; g < G; g++)
+            UNROLL
         for (int i = 0; i < T; i++)
-            total[i] = _mm512_setzero_ps();
+            total[g][i] = _mm512_setzero_ps();
         for (size_t k = 0; k < w->cols; k += STRETCH) {
             const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
             const rows from = stretch_of(t, w, row, k, n, n_rows, room);
-            const bytes xs = bytes_at(x, 0, k, a);
-            prepare_rows(K, offset_of(t), &xs, x, 0, k, n, (size_t)T);
+            const bytes xs[2] = {bytes_at(x, 0, k, a[0]), bytes_at(x, start[1], k, a[1])};
+            UNROLL
+            for (int g = 0; g < G; g++)
+                prepare_rows(K, offset_of(t), xs + g, x, start[g], k, n, (size_t)T);
             for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
                 share(t, &s, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
                 if (is_large(t))
                     beside_large(t, b, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
                 for (size_t run = first; run < min_size(first + BLOCK_RUNS, runs); run++) {
                     __m512i q[16];
-                    __m512 u[FEW][2];
                     beside *br = b + run % BLOCK_RUNS;
                     fetch(t, &next);
                     if (!is_large(t))
                         beside_small(t, br, &from, run);
                     numbers(t, q, &from, run, &s);
-                    multiply_run(u, K, q, q, br, br, &xs, run, T, 1);
                     UNROLL
-                    for (int i = 0; i < T; i++)
-                        total[i] =
-                            _mm512_fmadd_ps(u[i][0], _mm512_set1_ps(xs.scale[(size_t)i * xs.ld_scale + run]), total[i]);
+                    for (int g = 0; g < G; g++) {
+                        __m512 u[FEW][2];
+                        multiply_run(u, K, q, q, br, br, xs + g, run, T, 1);
+                        UNROLL
+                        for (int i = 0; i < T; i++)
+                            total[g][i] = _mm512_fmadd_ps(
+                                u[i][0], _mm512_set1_ps(xs[g].scale[(size_t)i * xs[g].ld_scale + run]), total[g][i]);
+                    }
                 }
             }
         }
         UNROLL
+        for (int g = 0; g < G; g++)
+            UNROLL
         for (int i = 0; i < T; i++)
-            store_totals(y + (size_t)i * ld_y + row, total[i], n_rows, accumulate);
+            if (g == 0 || start[1] + (size_t)i >= (size_t)T)
+                store_totals(y + (start[g] + (size_t)i) * ld_y + row, total[g][i], n_rows, accumulate);
     }
 }
 
@@ -281,26 +296,27 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
 
 typedef void product_function(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate);
 
-#define FEW_OF(t, T)                                                                                                   \
-    static void few_##t##_##T(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate)  \
+#define FEW_OF(t, T, G)                                                                                                \
+    static void few_##t##_##T##_##G(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,            \
+                                    int accumulate)                                                                    \
     {                                                                                                                  \
-        (void)m;                                                                                                       \
-        few(t, y, ld_y, x, w, accumulate, T);                                                                          \
+        few(t, y, ld_y, x, m, w, accumulate, T, G);                                                                    \
     }
 #define PRODUCTS_OF(t)                                                                                                 \
-    FEW_OF(t, 1)                                                                                                       \
-    FEW_OF(t, 2)                                                                                                       \
-    FEW_OF(t, 3)                                                                                                       \
-    FEW_OF(t, 4)                                                                                                       \
+    FEW_OF(t, 1, 1)                                                                                                    \
+    FEW_OF(t, 2, 1)                                                                                                    \
+    FEW_OF(t, 3, 1)                                                                                                    \
+    FEW_OF(t, 4, 1)                                                                                                    \
+    FEW_OF(t, 4, 2)                                                                                                    \
     static void many_##t(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate)       \
     {                                                                                                                  \
         many(t, y, ld_y, x, m, w, accumulate);                                                                         \
     }
 TYPES(PRODUCTS_OF)
 
-#define ROW(t)  [t] = {few_##t##_1, few_##t##_2, few_##t##_3, few_##t##_4, many_##t},
+#define ROW(t)  [t] = {few_##t##_1_1, few_##t##_2_1, few_##t##_3_1, few_##t##_4_1, few_##t##_4_2, many_##t},
 #define TYPE(t) | 1u << t
-static product_function *const products[ZB_N_DTYPES][FEW + 1] = {TYPES(ROW)};
+static product_function *const products[ZB_N_DTYPES][FEW + 2] = {TYPES(ROW)};
 
 static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
                       int accumulate)
@@ -309,7 +325,9 @@ static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, cons
         return;
     const weights rows_of = {zb_mat_row(w, row0), zb_row_bytes(w->dtype, w->ld), row1 - row0, w->cols, w->rows - row0,
                              w->ld > w->cols};
-    products[w->dtype][min_size(m, FEW + 1) - 1](y + row0, ld_y, x, m, &rows_of, accumulate);
+    products[w->dtype][m <= FEW                           ? m - 1
+                       : m >= LEAST_TWICE && m <= 2 * FEW ? FEW
+                                                          : FEW + 1](y + row0, ld_y, x, m, &rows_of, accumulate);
 }
 
 /* Sums of the bytes of each 16 of 64. */
