@@ -108,12 +108,13 @@ const cli_command cli_commands[] = {
      "with the original on a text: size, perplexity, divergence; -o draws size against divergence.",
      "zamba quantize Zamba2-7B Zamba2-7B-Q4_K_M.gguf Q4_K_M\n"
      "zamba quantize Zamba2-7B Q4_K_M --dry-run\n"
-     "zamba quantize Zamba2-7B out.gguf Q4_K_S --tensor-type \"blk.*.ssm_out.weight=Q5_K\" --imatrix imatrix.gguf\n"
-     "zamba quantize --report Zamba2-1.2B -f wiki.test.txt --limit 8192 -o report.svg"},
+     "zamba quantize Zamba2-7B Q4_K_S --dry-run --tensor-type \"*ssm_out*=Q5_K\"\n"
+     "zamba quantize Zamba2-7B out.gguf Q3_K_M --imatrix imatrix.gguf\n"
+     "zamba quantize --report Zamba2-1.2B -f wiki.txt --limit 8192 -o report.svg"},
     {"imatrix", CLI_IMATRIX, cmd_imatrix, "[MODEL]", "find out which weights matter, for quantize --imatrix",
      "Reads a calibration text and adds up the squares of what meets each column of each matrix: errors in columns "
-     "that "
-     "meet large numbers cost more. `zamba quantize --imatrix` rounds accordingly. The file is a GGUF as llama.cpp's "
+     "that meet large numbers cost more. `zamba quantize --imatrix` rounds accordingly. The file is a GGUF as "
+     "llama.cpp's "
      "llama-imatrix writes it.",
      "zamba imatrix Zamba2-1.2B -f calibration.txt -o imatrix.gguf"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden [MODEL] --ids FILE -o OUT",

@@ -324,6 +324,10 @@ static zamba_status open_input(quantizer *q)
         st = zb_plan_build(&q->plan, &config, q->in, q->err);
     if (st == ZAMBA_OK)
         st = zb_weights_open(&q->weights, &q->plan, &q->checkpoint, q->err);
+    for (size_t i = 0; i < q->weights.tensors.n_files && st == ZAMBA_OK; i++) { /* opening looked here and there */
+        const zb_file *f = &q->weights.tensors.files[i];
+        (void)zb_file_forget(f, f->data, f->size);
+    }
     if (st == ZAMBA_OK)
         st = take_names(q);
     return st == ZAMBA_OK ? check_input(q) : st;
