@@ -666,6 +666,36 @@ static void test_odd_sizes(void **state)
     }
 }
 
+/* Matrices that GPTQ, AWQ and bitsandbytes packed, with columns in an order of their own too, are what they were when
+ * they are unpacked. */
+static void test_packed(void **state)
+{
+    static const char *const names[] = {"gptq-4-act", "gptq-8-act", "awq", "nf4"};
+    enum { N = 9 };
+    scratch s;
+    zamba_error err;
+    (void)state;
+    scratch_open(&s);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char in[128];
+        const char *out = scratch_path(&s, "out.gguf");
+        int32_t ids[N];
+        size_t vocab;
+        zamba_quantize_options o = options("F32");
+        snprintf(in, sizeof in, "tests/model/fixtures/packed/%s", names[i]);
+        refuse(&s, in, out, &o, ZAMBA_E_UNSUPPORTED, "quantized already", in);
+        o.allow_requantize = 1;
+        CHECK_OK(zamba_quantize(in, out, &o, NULL, &err), err);
+        tiny_ids(ids, N, 32, 3);
+        float *base = logits_of(in, ids, N, ZAMBA_COMPUTE_F32, &vocab),
+              *got = logits_of(out, ids, N, ZAMBA_COMPUTE_F32, &vocab);
+        check_close(got, base, N * vocab, 1e-4, "%s", names[i]); /* sums in another order */
+        free(base);
+        free(got);
+    }
+    scratch_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -676,6 +706,7 @@ int main(void)
         cmocka_unit_test(test_plain_types), cmocka_unit_test(test_runs),
         cmocka_unit_test(test_refused),     cmocka_unit_test(test_nothing_half_written),
         cmocka_unit_test(test_no_room),     cmocka_unit_test(test_odd_sizes),
+        cmocka_unit_test(test_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
