@@ -127,7 +127,7 @@ static void note_failure(batch *b, size_t task, const zamba_error *err)
     pthread_mutex_unlock(&b->lock);
 }
 
-static void compare(const batch *b, size_t task, const float *x, const float *y, size_t n)
+static void compare(batch *b, size_t task, const float *x, const float *y, size_t n)
 {
     double wrong = 0, all = 0;
     for (size_t i = 0; i < n; i++) {
@@ -135,8 +135,8 @@ static void compare(const batch *b, size_t task, const float *x, const float *y,
         wrong += d * d;
         all += (double)x[i] * (double)x[i];
     }
-    ((batch *)b)->wrong[task] += wrong;
-    ((batch *)b)->all[task] += all;
+    b->wrong[task] += wrong;
+    b->all[task] += all;
 }
 
 static const float *importance_of(const quantizer *q, size_t spec, size_t row)
