@@ -19,16 +19,23 @@ static int is_dot(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* Every name in a folder; not in an order that means anything. */
-static zamba_status each(const char *folder, each_fn fn, void *user, zamba_error *err)
+/* Every name in a folder that is open; not in an order that means anything. */
+static zamba_status each_open(DIR *dir, const char *folder, each_fn fn, void *user, zamba_error *err)
 {
     zamba_status st = ZAMBA_OK;
-    DIR *dir = opendir(folder);
-    if (dir == NULL)
-        return zb_fail(err, ZAMBA_E_IO, "%s: cannot open the folder: %s", folder, strerror(errno));
     for (const struct dirent *e = readdir(dir); e != NULL && st == ZAMBA_OK; e = readdir(dir))
         if (!is_dot(e->d_name))
             st = fn(folder, e->d_name, user, err);
+    return st;
+}
+
+static zamba_status each(const char *folder, each_fn fn, void *user, zamba_error *err)
+{
+    DIR *dir = opendir(folder);
+    if (dir == NULL)
+        return zb_fail(err, errno == ENOMEM ? ZAMBA_E_MEMORY : ZAMBA_E_IO, "%s: cannot open the folder: %s", folder,
+                       strerror(errno));
+    const zamba_status st = each_open(dir, folder, fn, user, err);
     closedir(dir);
     return st;
 }
@@ -91,9 +98,13 @@ zamba_status zb_folder_out_open(zb_folder_out *f, const char *path, int force, z
         if (made != 0 && errno != EEXIST)
             break;
     }
-    if (made == 0)
+    f->dir = made == 0 ? opendir(f->tmp) : NULL;
+    if (f->dir != NULL)
         return ZAMBA_OK;
-    st = zb_fail(err, ZAMBA_E_IO, "%s: cannot create a folder beside it: %s", path, strerror(errno));
+    st = zb_fail(err, errno == ENOMEM ? ZAMBA_E_MEMORY : ZAMBA_E_IO, "%s: cannot create a folder beside it: %s", path,
+                 strerror(errno));
+    if (made == 0)
+        (void)rmdir(f->tmp);
     free(f->tmp);
     f->tmp = NULL;
     zb_folder_out_discard(f);
@@ -168,10 +179,13 @@ zamba_status zb_folder_out_commit(zb_folder_out *f, const char *const *owned, za
 void zb_folder_out_discard(zb_folder_out *f)
 {
     struct stat sb;
-    if (f->tmp != NULL && lstat(f->tmp, &sb) == 0) {
-        (void)each(f->tmp, remove_one, NULL, NULL);
+    if (f->dir != NULL && lstat(f->tmp, &sb) == 0) { /* it has not taken its place */
+        rewinddir(f->dir);
+        (void)each_open(f->dir, f->tmp, remove_one, NULL, NULL);
         (void)rmdir(f->tmp);
     }
+    if (f->dir != NULL)
+        closedir(f->dir);
     free(f->tmp);
     free(f->path);
     *f = (zb_folder_out){0};

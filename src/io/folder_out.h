@@ -9,6 +9,7 @@ typedef struct zb_folder_out {
     char *path; /* as given; a link is followed      */
     char *tmp;  /* write the files in here           */
     int merge;  /* `path` has files: these join them */
+    void *dir;  /* tmp, kept open so that it can be emptied whatever happens */
 } zb_folder_out;
 
 /* E_IO if the folder has files in it, unless `force`. */
