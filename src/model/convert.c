@@ -369,6 +369,15 @@ static zamba_status compute(convert *c, const item *it)
     return st;
 }
 
+/* Pages of the input are not needed again soon: what is held stays small, however large the model. */
+static void forget(const convert *c, const zb_tensor *t)
+{
+    const zb_tensors *ts = &c->weights.tensors;
+    for (size_t i = 0; i < ts->n_files; i++)
+        if (zb_file_forget(&ts->files[i], t->data, t->bytes))
+            return;
+}
+
 static zamba_status put_items(convert *c)
 {
     zamba_status st = ZAMBA_OK;
@@ -377,6 +386,7 @@ static zamba_status put_items(convert *c)
         const int as_it_is =
             it->to == it->from->dtype && it->low == NULL && it->order == NULL && it->change == CHANGE_NONE;
         st = as_it_is ? copy(c, it) : compute(c, it);
+        forget(c, it->from);
     }
     return st;
 }
