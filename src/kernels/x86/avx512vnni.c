@@ -19,7 +19,6 @@ enum {
     FEW = 4,
     LEAST_TWICE = 7, /* rows of activations for which twice FEW is faster than many */
     TILE = 4,        /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
-    THIN_M = 24,     /* up to so many run after run is turned, so that turning and multiplying overlap      */
     CHUNK = 256,     /* rows of activations for which totals are kept                                       */
     MOST_BYTES = 576
 };
@@ -162,12 +161,12 @@ typedef struct panel {
     beside b[2][STRETCH_RUNS];
 } panel;
 
-/* T rows of activations times the runs [run0, run1) of R times 16 rows; totals come to `kept`. The next rows are
+/* T rows of activations times so many runs of R times 16 rows; totals come to `kept`. The next rows are
  * fetched meanwhile. */
-INLINE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t run0, size_t run1,
-                 const int T, const int R)
+INLINE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t runs, const int T,
+                 const int R)
 {
-    for (size_t run = run0; run < run1; run++) {
+    for (size_t run = 0; run < runs; run++) {
         __m512 u[TILE][2];
         UNROLL
         for (int i = 0; i < T; i++)
@@ -184,13 +183,12 @@ INLINE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const b
     }
 }
 
-typedef void tile_function(float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t run0, size_t run1);
+typedef void tile_function(float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t runs);
 
 #define TILE_OF(K, T, R)                                                                                               \
-    static void tile_##K##_##T##_##R(float(*kept)[2 * LANES], const panel *p, const bytes *x, size_t run0,             \
-                                     size_t run1)                                                                      \
+    static void tile_##K##_##T##_##R(float(*kept)[2 * LANES], const panel *p, const bytes *x, size_t runs)             \
     {                                                                                                                  \
-        tile(K, kept, p, x, run0, run1, T, R);                                                                         \
+        tile(K, kept, p, x, runs, T, R);                                                                               \
     }
 #define TILES_OF(K)                                                                                                    \
     TILE_OF(K, 1, 1)                                                                                                   \
@@ -214,19 +212,16 @@ TILES_OF(K_16)
 static tile_function *const tiles[][2][TILE] = {NAMES(BY_32), NAMES(ZERO_32), NAMES(MIN_32),
                                                 NAMES(K_32),  NAMES(BY_16),   NAMES(K_16)};
 
-/* All rows of activations [m, up to CHUNK] times some runs of a panel. `prepared` (or NULL): of all of them. */
+/* m rows of activations, up to CHUNK, times the runs of a panel. */
 static void all_tiles(const kind K, const int offset, float (*kept)[2 * LANES], const panel *p, const zb_q8_rows *x,
-                      int32_t (*prepared)[MOST_A], size_t row, size_t m, size_t k, size_t n, size_t run0, size_t run1,
-                      size_t R)
+                      size_t row, size_t m, size_t k, size_t n, size_t runs, size_t R)
 {
     int32_t a[TILE][MOST_A] __attribute__((aligned(64)));
-    const size_t n_tiles = (m + TILE - 1) / TILE;
-    for (size_t i = 0, left = n_tiles, T; i < m; i += T, left--) {
+    for (size_t i = 0, left = (m + TILE - 1) / TILE, T; i < m; i += T, left--) {
         T = (m - i + left - 1) / left;
-        const bytes xs = bytes_at(x, row + i, k, prepared ? prepared + i : a);
-        if (!prepared)
-            prepare_rows(K, offset, &xs, x, row + i, k, n, T);
-        tiles[K][R - 1][T - 1](kept + i, p, &xs, run0, run1);
+        const bytes xs = bytes_at(x, row + i, k, a);
+        prepare_rows(K, offset, &xs, x, row + i, k, n, T);
+        tiles[K][R - 1][T - 1](kept + i, p, &xs, runs);
     }
 }
 
@@ -238,8 +233,6 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
     shared s[2];
     panel p __attribute__((aligned(64)));
     float kept[CHUNK][2 * LANES] __attribute__((aligned(64)));
-    int32_t prepared[THIN_M][MOST_A] __attribute__((aligned(64)));
-    const size_t span = m <= THIN_M ? 1 : STRETCH_RUNS;
     for (size_t i = 0; i < m; i += CHUNK) {
         const size_t some = min_size(CHUNK, m - i);
         for (size_t row = 0; row < w->n_rows; row += 2 * LANES) {
@@ -249,9 +242,6 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
             for (size_t k = 0; k < w->cols; k += STRETCH) {
                 const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
                 rows from[2];
-                const bytes xs = bytes_at(x, i, k, prepared);
-                if (span == 1)
-                    prepare_rows(K, offset_of(t), &xs, x, i, k, n, some);
                 for (size_t r = 0; r < R; r++) {
                     from[r] = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
                     besides(t, p.b[r], from + r, runs);
@@ -264,11 +254,9 @@ INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, s
                             fetch(t, next + r);
                             numbers(t, p.q[r][run], from + r, run, s + r);
                         }
-                        if ((run + 1) % span == 0 || run + 1 == runs)
-                            all_tiles(K, offset_of(t), kept, &p, x, span == 1 ? prepared : NULL, i, some, k, n,
-                                      run / span * span, run + 1, R);
                     }
                 }
+                all_tiles(K, offset_of(t), kept, &p, x, i, some, k, n, runs, R);
             }
             for (size_t j = 0; j < some; j++)
                 for (size_t r = 0; r < R; r++)
