@@ -375,6 +375,34 @@ static void test_quantized(void **state)
     zamba_model_close(want);
 }
 
+/* Folders that a packer made: unpacked, columns in their own order. */
+static void test_packed(void **state)
+{
+    static const char *const names[] = {"gptq-4-act", "awq", "nf4", "gptq-zamba1"};
+    zamba_model_options o = zamba_model_defaults();
+    (void)state;
+    o.n_threads = 1;
+    o.compute = ZAMBA_COMPUTE_F32; /* not on activations in 8 bits */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        scratch s;
+        char path[256];
+        zamba_error err;
+        snprintf(path, sizeof path, "tests/model/fixtures/packed/%s", names[i]);
+        zamba_model *want;
+        CHECK_OK(zamba_model_open(&want, path, &o, &err), err);
+        scratch_open(&s);
+        const zamba_status st = zamba_convert(path, scratch_path(&s, "x.gguf"), NULL, NULL, &err);
+        check_refused(st, &err, ZAMBA_E_UNSUPPORTED, "which GGUF does not hold", "--type bf16", NULL);
+        to(path, scratch_path(&s, "x.gguf"), ZAMBA_LAYOUT_COMPACT, ZAMBA_CONVERT_F32);
+        check_types(scratch_path(&s, "x.gguf"), ZB_F32, ZB_F32);
+        check_same(scratch_path(&s, "x.gguf"), want, 1e-4, names[i]); /* sums in another order */
+        to(path, scratch_path(&s, "back"), ZAMBA_LAYOUT_COMPACT, ZAMBA_CONVERT_F32);
+        check_same(scratch_path(&s, "back"), want, 1e-4, names[i]);
+        zamba_model_close(want);
+        scratch_close(&s);
+    }
+}
+
 static void test_too_large(void **state)
 {
     scratch s;
@@ -667,17 +695,12 @@ static void test_reproducible(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_compact),
-        cmocka_unit_test(test_llama),
-        cmocka_unit_test(test_keys_alone),
-        cmocka_unit_test(test_odd),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_quantized),
-        cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_nothing_half_written),
-        cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_reproducible),
+        cmocka_unit_test(test_compact),    cmocka_unit_test(test_llama),
+        cmocka_unit_test(test_keys_alone), cmocka_unit_test(test_odd),
+        cmocka_unit_test(test_types),      cmocka_unit_test(test_quantized),
+        cmocka_unit_test(test_packed),     cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_nothing_half_written),
+        cmocka_unit_test(test_folders),    cmocka_unit_test(test_reproducible),
     };
     return cmocka_run_group_tests_name("gguf_model", tests, NULL, NULL);
 }
