@@ -9,13 +9,20 @@
 #if defined(__clang__)
 #if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer) || __has_feature(thread_sanitizer)
 #define UNROLL
+#define FOR_EACH_TYPE static __attribute__((noinline))
 #else
 #define UNROLL _Pragma("clang loop unroll(full)")
 #endif
 #elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define UNROLL
+#define FOR_EACH_TYPE static __attribute__((noinline))
 #else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* Functions that are compiled anew for each type and tile that they are given as a constant; with a sanitizer once. */
+#ifndef FOR_EACH_TYPE
+#define FOR_EACH_TYPE INLINE
 #endif
 
 #endif

@@ -49,7 +49,7 @@ INLINE ahead ahead_of(const weights *w, size_t row, size_t n_rows)
 }
 
 /* A run's share of it. */
-INLINE void fetch(const zb_dtype t, ahead *next)
+FOR_EACH_TYPE void fetch(const zb_dtype t, ahead *next)
 {
     if (next->at == NULL)
         return;
@@ -67,8 +67,8 @@ INLINE void fetch(const zb_dtype t, ahead *next)
 }
 
 /* A stretch of n columns of n_rows rows, as whole runs of 16 rows: `room` takes a copy where either lacks. */
-INLINE rows stretch_of(const zb_dtype t, const weights *w, size_t row, size_t k, size_t n, size_t n_rows,
-                       uint8_t room[LANES * MOST_BYTES])
+FOR_EACH_TYPE rows stretch_of(const zb_dtype t, const weights *w, size_t row, size_t k, size_t n, size_t n_rows,
+                              uint8_t room[LANES * MOST_BYTES])
 {
     const size_t per_two = bytes_of_two_runs(t);
     const uint8_t *at = w->at + row * w->stride + k / RUN * per_two / 2;
@@ -86,8 +86,8 @@ INLINE bytes bytes_at(const zb_q8_rows *x, size_t row, size_t k, int32_t (*a)[MO
     return (bytes){x->q + row * x->ld + k, x->ld, x->scale + row * (x->ld / RUN) + k / RUN, x->ld / RUN, a};
 }
 
-INLINE void prepare_rows(const kind K, const int offset, const bytes *to, const zb_q8_rows *x, size_t row, size_t k,
-                         size_t n, size_t T)
+FOR_EACH_TYPE void prepare_rows(const kind K, const int offset, const bytes *to, const zb_q8_rows *x, size_t row,
+                                size_t k, size_t n, size_t T)
 {
     for (size_t t = 0; t < T; t++)
         prepare(K, offset, to->a[t], x->sum + (row + t) * (x->ld / 16) + k / 16, n);
@@ -96,8 +96,8 @@ INLINE void prepare_rows(const kind K, const int offset, const bytes *to, const 
 /* ---- few rows of activations ---- */
 
 /* m rows: T, or with G = 2 the first T and the last T, which may be in part the same. */
-INLINE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
-                int accumulate, const int T, const int G)
+FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
+                       int accumulate, const int T, const int G)
 {
     const kind K = kind_of(t);
     const size_t start[2] = {0, m - (size_t)T};
@@ -163,8 +163,8 @@ typedef struct panel {
 
 /* T rows of activations times so many runs of R times 16 rows; totals come to `kept`. The next rows are
  * fetched meanwhile. */
-INLINE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t runs, const int T,
-                 const int R)
+FOR_EACH_TYPE void tile(const kind K, float (*kept)[2 * LANES], const panel *p, const bytes *x, size_t runs,
+                        const int T, const int R)
 {
     for (size_t run = 0; run < runs; run++) {
         __m512 u[TILE][2];
@@ -225,8 +225,8 @@ static void all_tiles(const kind K, const int offset, float (*kept)[2 * LANES], 
     }
 }
 
-INLINE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
-                 int accumulate)
+FOR_EACH_TYPE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
+                        int accumulate)
 {
     const kind K = kind_of(t);
     uint8_t room[2][LANES * MOST_BYTES];

@@ -32,7 +32,7 @@ INLINE __m512i all_lanes(const void *p)
  *   K_16    the sums of 16, pairs of 16 bits                               [2 run + pair]
  *   K_32    the sums of 32, pairs of 16 bits                               [run]
  *   MIN_32  the sums of 32 as f32                                          [2 run + block]                     */
-INLINE void prepare(const kind K, const int offset, int32_t a[MOST_A], const int16_t *sum, size_t n)
+FOR_EACH_TYPE void prepare(const kind K, const int offset, int32_t a[MOST_A], const int16_t *sum, size_t n)
 {
     const __mmask32 mask = n == STRETCH ? ~(__mmask32)0 : (__mmask32)((1u << (n / 16)) - 1);
     const __m512i v = _mm512_maskz_loadu_epi16(mask, sum);
@@ -62,8 +62,8 @@ INLINE void prepare(const kind K, const int offset, int32_t a[MOST_A], const int
 }
 
 /* u of a run: R times 16 rows of weights, T rows of activations. */
-INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *q0, const __m512i *q1, const beside *b0,
-                         const beside *b1, const bytes *x, size_t run, const int T, const int R)
+FOR_EACH_TYPE void multiply_run(__m512 u[][2], const kind K, const __m512i *q0, const __m512i *q1, const beside *b0,
+                                const beside *b1, const bytes *x, size_t run, const int T, const int R)
 {
     const int blocks = K == BY_16 || K == K_16 ? 4 : 2, each = 16 / blocks;
     UNROLL
@@ -129,7 +129,7 @@ INLINE void multiply_run(__m512 u[][2], const kind K, const __m512i *q0, const _
 }
 
 /* What comes of the totals of 16 rows of which `n` are wanted. */
-INLINE void store_totals(float *y, __m512 total, size_t n, int accumulate)
+FOR_EACH_TYPE void store_totals(float *y, __m512 total, size_t n, int accumulate)
 {
     const __mmask16 mask = n >= LANES ? 0xFFFF : (__mmask16)((1u << n) - 1);
     if (accumulate)

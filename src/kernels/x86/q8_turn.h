@@ -96,7 +96,7 @@ typedef struct shared {
 
 /* ---- rows to lanes ---- */
 
-INLINE void turn_four(__m512i out[4], const __m512i a[4])
+FOR_EACH_TYPE void turn_four(__m512i out[4], const __m512i a[4])
 {
     const __m512i t0 = _mm512_unpacklo_epi32(a[0], a[1]), t1 = _mm512_unpackhi_epi32(a[0], a[1]);
     const __m512i t2 = _mm512_unpacklo_epi32(a[2], a[3]), t3 = _mm512_unpackhi_epi32(a[2], a[3]);
@@ -117,7 +117,7 @@ INLINE __m256i load32(const uint8_t *p)
 }
 
 /* 16 bytes of each row: lane r of out[j] holds four of row r. */
-INLINE void turn_16(__m512i out[4], const uint8_t *at, size_t stride)
+FOR_EACH_TYPE void turn_16(__m512i out[4], const uint8_t *at, size_t stride)
 {
     __m512i a[4];
     UNROLL
@@ -132,7 +132,7 @@ INLINE void turn_16(__m512i out[4], const uint8_t *at, size_t stride)
 }
 
 /* 32 bytes of each row, in 8 vectors. */
-INLINE void turn_32(__m512i out[8], const uint8_t *at, size_t stride)
+FOR_EACH_TYPE void turn_32(__m512i out[8], const uint8_t *at, size_t stride)
 {
     __m512i half[2][4];
     UNROLL
@@ -180,13 +180,13 @@ INLINE __m128i dwords(const uint8_t *at, size_t stride)
 }
 
 /* An f16 of each row. */
-INLINE __m512 turn_f16(const uint8_t *at, size_t stride)
+FOR_EACH_TYPE __m512 turn_f16(const uint8_t *at, size_t stride)
 {
     return _mm512_cvtph_ps(_mm256_set_m128i(words(at + 8 * stride, stride), words(at, stride)));
 }
 
 /* 4 bytes of each row. */
-INLINE __m512i turn_4(const uint8_t *at, size_t stride)
+FOR_EACH_TYPE __m512i turn_4(const uint8_t *at, size_t stride)
 {
     const __m256i low = _mm256_set_m128i(dwords(at + 4 * stride, stride), dwords(at, stride));
     const __m256i high = _mm256_set_m128i(dwords(at + 12 * stride, stride), dwords(at + 8 * stride, stride));
@@ -213,7 +213,7 @@ INLINE __m512i or_and(__m512i a, __m512i b, __m512i c)
 
 /* Two blocks of 32 with halves of bytes: the low ones are a block's first 16 columns. The second block's lie `further`
  * bytes further. */
-INLINE void halves(__m512i q[16], const uint8_t *at, size_t stride, size_t further)
+FOR_EACH_TYPE void halves(__m512i q[16], const uint8_t *at, size_t stride, size_t further)
 {
     UNROLL
     for (int b = 0; b < 2; b++) {
@@ -228,7 +228,7 @@ INLINE void halves(__m512i q[16], const uint8_t *at, size_t stride, size_t furth
 }
 
 /* Bits 0 to 31 of each lane are the fifth bits of its 32 columns. */
-INLINE void fifth_bits(__m512i q[8], __m512i bits)
+FOR_EACH_TYPE void fifth_bits(__m512i q[8], __m512i bits)
 {
     UNROLL
     for (int j = 0; j < 8; j++) {
@@ -248,7 +248,7 @@ INLINE __m512i iq4_table(void)
 }
 
 /* What the runs of the large block at `at` share. */
-INLINE void share(const zb_dtype t, shared *s, const uint8_t *at, size_t stride)
+FOR_EACH_TYPE void share(const zb_dtype t, shared *s, const uint8_t *at, size_t stride)
 {
     if (t == ZB_Q5_K)
         turn_32(s->high, at + offsetof(zb_block_q5_k, high), stride);
@@ -274,7 +274,7 @@ INLINE __m512i turned_right(__m512i v, int by)
 }
 
 /* Numbers of run `run` of a stretch. Large blocks: `s` is of the block it belongs to. */
-INLINE void numbers(const zb_dtype t, __m512i q[16], const rows *w, size_t run, const shared *s)
+FOR_EACH_TYPE void numbers(const zb_dtype t, __m512i q[16], const rows *w, size_t run, const shared *s)
 {
     const size_t stride = w->stride;
     const uint8_t *at = w->at + run * bytes_of_two_runs(t) / 2; /* small blocks */
@@ -395,7 +395,7 @@ INLINE __m512i pair_lanes(__m512i v, int i)
 }
 
 /* A run of small blocks. */
-INLINE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t run)
+FOR_EACH_TYPE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t run)
 {
     const size_t size = bytes_of_two_runs(t) / 4;
     UNROLL
@@ -415,7 +415,7 @@ INLINE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t run)
 }
 
 /* Four runs of a large block. */
-INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *at, size_t stride)
+FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *at, size_t stride)
 {
     const __m512i four = _mm512_set1_epi8(0x0F), two = _mm512_set1_epi8(0x30);
     __m512i head[4];
@@ -478,7 +478,7 @@ INLINE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *
 }
 
 /* The n_runs runs of a stretch; large blocks are whole. */
-INLINE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs)
+FOR_EACH_TYPE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs)
 {
     for (size_t r = 0; r < n_runs; r += is_large(t) ? BLOCK_RUNS : 1)
         if (is_large(t))
