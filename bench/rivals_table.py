@@ -93,9 +93,9 @@ def table(results):
         best = [r["probes"] for r in rows if r["threads"] == threads and r.get("probes")]
         if best:
             top = {k: max(p.get(k, 0) for p in best) / 1e9 for k in ("read", "f32", "bf16", "int8")}
+            bytes8 = f", of bytes {top['int8']:.0f} G/s" if top["int8"] else ""
             lines.append(f"- {threads} thread{'s' if threads > 1 else ''}: reads {top['read']:.1f} GB/s, products in f32 "
-                         f"{top['f32']:.0f}, in bf16 {top['bf16']:.0f}, in 8 bits {top['int8']:.0f} billion operations/s (best of "
-                         "all probes between the tests)")
+                         f"{top['f32']:.0f}, in bf16 {top['bf16']:.0f} GFLOP/s{bytes8} (best of all probes between the tests)")
     rivals = sorted({r["rival_version"] for r in rows if r.get("rival_version")})
     if rivals:
         lines.append(f"- rivals: {'; '.join(rivals)}")

@@ -67,9 +67,9 @@ class Table(unittest.TestCase):
     def test_probes_and_disturbance(self):
         lines = rivals_table.table([
             result("decode-read", 1, 0.9, probes=dict(read=30e9, f32=1e11, bf16=2e11), rival_version="llama 1"),
-            result("decode-llama", 1, 0.9, probes=dict(read=20e9, f32=1e11, bf16=2.4e11), disturbed=1)])
-        self.assertIn("- 1 thread: reads 30.0 GB/s, products in f32 100, in bf16 240 GFLOP/s (best of all probes between the "
-                      "tests)", lines)
+            result("decode-llama", 1, 0.9, probes=dict(read=20e9, f32=1e11, bf16=2.4e11, int8=4.8e11), disturbed=1)])
+        self.assertIn("- 1 thread: reads 30.0 GB/s, products in f32 100, in bf16 240 GFLOP/s, of bytes 480 G/s (best of all "
+                      "probes between the tests)", lines)
         self.assertIn("- rivals: llama 1", lines)
         self.assertIn("90 % | ≥ 90 % | met", lines[-4])
         self.assertIn(", disturbed |", lines[-3])
@@ -88,7 +88,7 @@ class Table(unittest.TestCase):
 
 class Prober:
     def ask(self, do, **values):
-        return dict(read=10.0, f32=1.0, bf16=2.0)
+        return dict(read=10.0, f32=1.0, bf16=2.0, int8=4.0)
 
 
 class Measuring(unittest.TestCase):
