@@ -31,8 +31,9 @@ static void head_task(void *ctx, size_t task, int worker)
     const head_run *r = ctx;
     const pass *p = r->p;
     const zb_mat *head = &p->m->weights.head;
-    for (size_t v0 = task * r->tile, end = least(v0 + r->tile, head->rows); v0 < end; v0 += ZB_HEAD_TILE) {
-        const size_t n = least(ZB_HEAD_TILE, end - v0);
+    const size_t most = r->rows * ZB_HEAD_TILE < ZB_HEAD_LOGITS ? ZB_HEAD_LOGITS / r->rows : ZB_HEAD_TILE;
+    for (size_t v0 = task * r->tile, end = least(v0 + r->tile, head->rows), n; v0 < end; v0 += n) {
+        n = least(most, end - v0);
         float *tile = p->ws->worker + (size_t)worker * p->ws->worker_floats, *out;
         const zb_mat part = zb_mat_rows(head, v0, n);
         size_t first;
@@ -65,7 +66,7 @@ void zb_head(const pass *p)
     for (size_t i = 0; i < r.rows; i++)
         zb_round_row(p, r.x, i, 0, h);
     if (r.rows <= ZB_FEW_ROWS) /* waits for memory: longer streams */
-        r.tile = 4 * ZB_HEAD_TILE;
+        r.tile = 16 * ZB_HEAD_TILE;
     zb_pool_run_on(p->m->pool, p->n_threads, ceil_div(head->rows, r.tile), head_task, &r);
     zb_profile_add(&p->ws->profile, ZB_OP_HEAD, start, (double)head->rows * (double)zb_row_bytes(head->dtype, h),
                    2 * (double)head->rows * (double)h * (double)r.rows);

@@ -93,7 +93,8 @@ static size_t worker_floats(const zamba_model *m, size_t rows, size_t *ordered_a
     const zb_plan *p = &m->plan;
     const zb_config *c = &p->config;
     const zb_ssm_dims d = {c->mamba_heads, c->mamba_groups, c->mamba_head_dim, c->mamba_state};
-    const size_t ssd = c->family == ZB_ZAMBA1 ? 0 : zb_ssd_scratch(d), head = rows * ZB_HEAD_TILE;
+    const size_t ssd = c->family == ZB_ZAMBA1 ? 0 : zb_ssd_scratch(d),
+                 head = greatest(rows * ZB_HEAD_TILE, ZB_HEAD_LOGITS);
     /* of the heads of few rows, or of a block of many rows: a second result, and greatest and total of both */
     const size_t attn = p->n_uses == 0 ? 0 : greatest(ZB_ATTN_FEW * c->n_heads, ZB_ATTN_MANY) * (c->head_dim + 4);
     *ordered_at = (greatest(greatest(ssd, head), attn) + 15) / 16 * 16;

@@ -89,7 +89,9 @@ size_t zb_workspace_bytes(const zamba_model *m, size_t rows);
 /* Rows of activations that are brought into a matrix's own order of columns at a time. */
 #define ZB_ORDERED_ROWS 16
 
-/* Rows of logits that a worker makes at a time before they are handed to their items. */
-#define ZB_HEAD_TILE 64
+/* Rows of the head that a worker makes at a time before they are handed to their items: so many, or with few rows of
+ * activations as many as make so many logits. */
+#define ZB_HEAD_TILE   64
+#define ZB_HEAD_LOGITS 16384
 
 #endif
