@@ -138,62 +138,79 @@ class Bench:
 
     # ---- parts
 
-    def standin(self, stack, model, context):
-        """(llama.cpp with the stand-in of a size open and warm, its version), or (None, None)."""
+    def standin(self, stack, context, path):
+        """(llama.cpp with the stand-in at path() open and warm, its version), or (None, None)."""
         try:
             program = stack.enter_context(self.llama())
             version = program.ask("hello")["version"]
-            self.open(program, self.setup.standin(f"nemo-{model}"), 1, context)
+            self.open(program, path(), 1, context)
             self.warm(program, 1)
             return program, version
         except Failed as problem:
             note(f"  without llama.cpp: {problem}")
             return None, None
 
+    def decode_rows(self, z, l, version, threads, model, n, keys):
+        """Written tokens against the machine and, where it is there, llama.cpp."""
+        meter, ours = self.meter(threads), lambda: z.ask("decode", n=n)
+        if l:
+            l.ask("threads", threads=threads)
+            mine, theirs, ratio = meter.turns(ours, lambda: l.ask("decode", n=self.sizes.decode))
+        else:
+            mine = meter.alone(ours)
+        near = statistics.median(x["bytes"] / x["seconds"] / x["read"] for x in mine)
+        rate, moved = 1 / median_of(mine), mine[0]["bytes"]
+        self.row(keys[0], model, threads, near, f"{rate:.2f} tokens/s, {moved * rate / 1e9:.1f} GB/s",
+                 f"{median_of(mine, 'read') / 1e9:.1f} GB/s", meter, samples=mine,
+                 best_of_best=moved / min(x["seconds"] for x in mine) / meter.best("read"))
+        if l:
+            self.row(keys[1], model, threads, ratio, f"{rate:.2f} tokens/s", f"{1 / median_of(theirs):.2f} tokens/s", meter,
+                     version, samples=[mine, theirs])
+
+    def prompt_rows(self, z, l, version, threads, model, keys):
+        """Prompts of both lengths against llama.cpp; returns the meter and the samples of the last."""
+        for name, n in zip(keys, self.sizes.prompts):
+            meter, ours = self.meter(threads), lambda: z.ask("prompt", n=n)
+            ours()
+            if not l:
+                mine = meter.alone(ours)
+                continue
+            mine, theirs, ratio = meter.turns(ours, lambda: l.ask("prompt", n=n))
+            self.row(name, model, threads, ratio, f"{n / median_of(mine):.1f} tokens/s",
+                     f"{n / median_of(theirs):.1f} tokens/s", meter, version, samples=[mine, theirs])
+        return meter, mine
+
+    def batch_row(self, z, threads, model, key):
+        n = self.sizes.decode
+        z.ask("decode", n=n, batch=8)
+        meter = self.meter(threads)
+        mine, single, ratio = meter.turns(lambda: z.ask("decode", n=n, batch=8), lambda: z.ask("decode", n=n))
+        self.row(key, model, threads, 8 * ratio, f"{8 / median_of(mine):.2f} tokens/s",
+                 f"{1 / median_of(single):.2f} tokens/s", meter, samples=[mine, single])
+
     def part_decode(self, model):
         s, alone = self.sizes, model == "7b"  # the stand-in of 7b, where nothing is shared, takes 22 GB
         self.need(f"syn-{model}", *([] if alone else [f"nemo-{model}"]))
         with ExitStack() as stack:
             z = stack.enter_context(self.zamba())
-            l, version = (None, None) if alone else self.standin(stack, model, 4 * s.decode)
+            l, version = (None, None) if alone else self.standin(stack, 4 * s.decode, lambda: self.setup.standin(f"nemo-{model}"))
             for t in self.a.threads:
                 self.open(z, self.setup.checkpoint(model), t, 4 * s.decode)
                 self.warm(z, t)
-                meter, ours = self.meter(t), lambda: z.ask("decode", n=s.decode)
-                if l:
-                    l.ask("threads", threads=t)
-                    mine, theirs, ratio = meter.turns(ours, lambda: l.ask("decode", n=s.decode))
-                else:
-                    mine = meter.alone(ours)
-                near = statistics.median(x["bytes"] / x["seconds"] / x["read"] for x in mine)
-                rate, moved = 1 / median_of(mine), mine[0]["bytes"]
-                self.row("decode-read", model, t, near, f"{rate:.2f} tokens/s, {moved * rate / 1e9:.1f} GB/s",
-                         f"{median_of(mine, 'read') / 1e9:.1f} GB/s", meter, samples=mine,
-                         best_of_best=moved / min(x["seconds"] for x in mine) / meter.best("read"))
-                if l:
-                    self.row("decode-llama", model, t, ratio, f"{rate:.2f} tokens/s",
-                             f"{1 / median_of(theirs):.2f} tokens/s", meter, version, samples=[mine, theirs])
+                self.decode_rows(z, l, version, t, model, s.decode, ("decode-read", "decode-llama"))
 
     def part_prefill(self, model):
         s = self.sizes
         self.need(f"syn-{model}", f"nemo-{model}")
         with ExitStack() as stack:
             z = stack.enter_context(self.zamba())
-            l, version = self.standin(stack, model, 2 * s.prompts[1])
+            l, version = self.standin(stack, 2 * s.prompts[1], lambda: self.setup.standin(f"nemo-{model}"))
             for t in self.a.threads:
                 self.open(z, self.setup.checkpoint(model), t, 2 * s.prompts[1])
                 self.warm(z, t)
                 if l:
                     l.ask("threads", threads=t)
-                for name, n in zip(("prefill-128", "prefill-512"), s.prompts):
-                    meter = self.meter(t)
-                    z.ask("prompt", n=n)
-                    if not l:
-                        mine = meter.alone(lambda: z.ask("prompt", n=n))
-                        continue
-                    mine, theirs, ratio = meter.turns(lambda: z.ask("prompt", n=n), lambda: l.ask("prompt", n=n))
-                    self.row(name, model, t, ratio, f"{n / median_of(mine):.1f} tokens/s",
-                             f"{n / median_of(theirs):.1f} tokens/s", meter, version, samples=[mine, theirs])
+                meter, mine = self.prompt_rows(z, l, version, t, model, ("prefill-128", "prefill-512"))
                 self.peak_rows(z, model, t, meter, median_of(mine))
 
     def peak_rows(self, z, model, t, meter, seconds):
@@ -298,12 +315,7 @@ class Bench:
             for t in self.a.threads:
                 self.open(z, self.setup.checkpoint(model), t, 4 * s.decode)
                 self.warm(z, t)
-                z.ask("decode", n=s.decode, batch=8)
-                meter = self.meter(t)
-                mine, single, ratio = meter.turns(lambda: z.ask("decode", n=s.decode, batch=8),
-                                                  lambda: z.ask("decode", n=s.decode))
-                self.row("batch", model, t, 8 * ratio, f"{8 / median_of(mine):.2f} tokens/s",
-                         f"{1 / median_of(single):.2f} tokens/s", meter, samples=[mine, single])
+                self.batch_row(z, t, model, "batch")
 
     def part_kv(self, model):
         s, state = self.sizes, self.folder / "kv.state"
@@ -351,50 +363,19 @@ class Bench:
         with ExitStack() as stack:
             z = stack.enter_context(self.zamba())
             path = self.setup.quantized(model, kind)
-            l, version = None, None
-            try:
-                l = stack.enter_context(self.llama())
-                version = l.ask("hello")["version"]
-                self.open(l, self.setup.quantized_standin(f"nemo-{model}", kind), 1, 2 * s.prompts[1])
-                self.warm(l, 1)
-            except Failed as problem:
-                note(f"  without llama.cpp: {problem}")
-                l = None
+            l, version = self.standin(stack, 2 * s.prompts[1],
+                                      lambda: self.setup.quantized_standin(f"nemo-{model}", kind))
             for t in self.a.threads:
                 self.open(z, path, t, 2 * s.prompts[1])
                 self.warm(z, t)
-                meter, ours = self.meter(t), lambda: z.ask("decode", n=2 * s.decode)
-                if l:
-                    l.ask("threads", threads=t)
-                    mine, theirs, ratio = meter.turns(ours, lambda: l.ask("decode", n=s.decode))
-                else:
-                    mine = meter.alone(ours)
-                near = statistics.median(x["bytes"] / x["seconds"] / x["read"] for x in mine)
-                rate, moved = 1 / median_of(mine), mine[0]["bytes"]
-                self.row("quant-read", name, t, near, f"{rate:.2f} tokens/s, {moved * rate / 1e9:.1f} GB/s",
-                         f"{median_of(mine, 'read') / 1e9:.1f} GB/s", meter, samples=mine)
-                if l:
-                    self.row("quant-llama", name, t, ratio, f"{rate:.2f} tokens/s", f"{1 / median_of(theirs):.2f} tokens/s",
-                             meter, version, samples=[mine, theirs])
-                for row, n in zip(("quant-128", "quant-512"), s.prompts):
-                    meter = self.meter(t)
-                    z.ask("prompt", n=n)
-                    if not l:
-                        mine = meter.alone(lambda: z.ask("prompt", n=n))
-                        continue
-                    mine, theirs, ratio = meter.turns(lambda: z.ask("prompt", n=n), lambda: l.ask("prompt", n=n))
-                    self.row(row, name, t, ratio, f"{n / median_of(mine):.1f} tokens/s",
-                             f"{n / median_of(theirs):.1f} tokens/s", meter, version, samples=[mine, theirs])
+                self.decode_rows(z, l, version, t, name, 2 * s.decode, ("quant-read", "quant-llama"))
+                meter, mine = self.prompt_rows(z, l, version, t, name, ("quant-128", "quant-512"))
                 p = meter.sample(lambda: z.ask("profile", prompt=s.prompts[1]))
                 whole = sum(o["flops"] for o in p["operations"]) / median_of(mine)
                 self.row("quant-whole", name, t, whole / meter.best("int8"), f"{whole / 1e9:.0f} G/s",
                          f"{meter.best('int8') / 1e9:.0f} G/s", meter, operations=p["operations"])
                 z.ask("fill", depth=0)
-                meter = self.meter(t)
-                mine, single, ratio = meter.turns(lambda: z.ask("decode", n=s.decode, batch=8),
-                                                  lambda: z.ask("decode", n=s.decode))
-                self.row("quant-batch", name, t, 8 * ratio, f"{8 / median_of(mine):.2f} tokens/s",
-                         f"{1 / median_of(single):.2f} tokens/s", meter, samples=[mine, single])
+                self.batch_row(z, t, name, "quant-batch")
 
     def eight(self, measure):
         """Both do not fit into memory together, so they are measured one after the other."""
