@@ -613,9 +613,8 @@ static void read_all(reader *r, int zamba1, int merged)
     char act_name[24] = "gelu";
     const char *act = zb_gguf_text(value_of(r, "hidden_act"), &n_act);
     for (size_t i = 0; act != NULL && i < sizeof act_name; i++) {
-        act_name[i] = i < n_act && i + 1 < sizeof act_name ? act[i] : '\0';
-        if (act_name[i] < 0 || (act_name[i] > 0 && act_name[i] < 0x20))
-            act_name[i] = '?';
+        const unsigned char c = i < n_act && i + 1 < sizeof act_name ? (unsigned char)act[i] : 0;
+        act_name[i] = c > 0x7E || (c > 0 && c < 0x20) ? '?' : (char)c;
     }
     if (r->st != ZAMBA_OK)
         return;
