@@ -13,7 +13,7 @@
 #define GREATEST_BATCH  256                   /* longer passes are no faster */
 #define ROUNDING_BYTES  ((uint64_t)256 << 20) /* of bf16 weights: smaller models are fast enough in f32 */
 #define REPACK_BYTES    ((uint64_t)128 << 20) /* copies of weights that are made unasked */
-#define WORKSPACE_BYTES ((size_t)48 << 20)    /* of one pass, where that leaves LEAST_BATCH rows */
+#define WORKSPACE_BYTES ((size_t)44 << 20)    /* of one pass, where that leaves LEAST_BATCH rows */
 
 zamba_model_options zamba_model_defaults(void)
 {
