@@ -282,8 +282,8 @@ static uint64_t await_run(worker *w, uint64_t seen)
         if (now >= w->turn_until)
             give_turn(w);
     } while (now < w->looks_until && !in_the_way(p));
+    atomic_fetch_add(&p->sleepers, 1); /* first: never fewer are counted than sleep */
     atomic_store(&w->berth.asleep, 1);
-    atomic_fetch_add(&p->sleepers, 1);
     word = atomic_load(&p->word);
     if (RUN(word) == seen)
         berth_sleep(&w->berth); /* whoever wakes us counts us out */
