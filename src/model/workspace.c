@@ -102,8 +102,9 @@ static size_t worker_floats(const zamba_model *m, size_t rows, size_t *ordered_a
     if (m->weights.ordered) {
         size_t widths[3];
         operand_widths(p, widths);
-        take_bytes8(&l, ZB_ORDERED_ROWS, greatest(widths[0], widths[1]));
-        take_rows(&l, 1, greatest(widths[0], widths[1]));
+        const size_t widest = greatest(widths[0], greatest(widths[1], widths[2]));
+        take_bytes8(&l, ZB_ORDERED_ROWS, widest);
+        take_rows(&l, 1, widest);
     }
     return l.at;
 }

@@ -226,13 +226,43 @@ static void test_order(void **state)
     }
 }
 
+/* An adapter may be wider than anything else in the model, and have an order too: there is room for its rows. */
+static void test_wide_adapter(void **state)
+{
+    static const char config[] = "{\"model_type\": \"zamba2\", \"hidden_size\": 32, \"num_hidden_layers\": 3,"
+                                 " \"hybrid_layer_ids\": [1, 2], \"num_mem_blocks\": 1, \"num_attention_heads\": 2,"
+                                 " \"intermediate_size\": 64, \"mamba_expand\": 1, \"mamba_headdim\": 16,"
+                                 " \"mamba_ngroups\": 1, \"mamba_d_state\": 4, \"adapter_rank\": 4096,"
+                                 " \"vocab_size\": 64}";
+    static uint32_t order[4096];
+    (void)state;
+    pair p;
+    make_pair(&p, config, "Q8_0");
+    zamba_model *m = open_as(p.file, (setup){.compute = ZAMBA_COMPUTE_AUTO, .n_batch = 64});
+    int32_t ids[LENGTH];
+    tiny_ids(ids, LENGTH, m->plan.config.vocab_size, 5);
+    float *want = golden_logits(m, ids, LENGTH, NULL);
+    zamba_model_close(m);
+    m = open_as(p.file, (setup){.compute = ZAMBA_COMPUTE_AUTO, .n_batch = 64});
+    zb_mat *const w = &m->weights.uses[0].gate_up_adapter[1];
+    assert_int_equal(w->cols, 4096);
+    for (uint32_t k = 0; k < 4096; k++)
+        order[k] = k; /* the order that it has already */
+    w->order = order;
+    m->weights.ordered = 1;
+    float *got = golden_logits(m, ids, LENGTH, NULL);
+    assert_memory_equal(got, want, LENGTH * m->plan.config.vocab_size * sizeof *got);
+    free(got);
+    free(want);
+    zamba_model_close(m);
+    scratch_close(&p.s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_near),
-        cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_neighbours),
-        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_near),  cmocka_unit_test(test_bits),         cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_order), cmocka_unit_test(test_wide_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
