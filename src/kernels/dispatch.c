@@ -62,6 +62,23 @@ static const zb_kernels kernels_ref = {
     X(scale)                                                                                                           \
     X(glu)                                                                                                             \
     X(add)                                                                                                             \
+    X(transpose)                                                                                                       \
+    X(transpose_to_bf16)                                                                                               \
+    X(transpose_16)                                                                                                    \
+    X(add_scaled)                                                                                                      \
+    X(sum_squares)                                                                                                     \
+    X(rmsnorm_backward)                                                                                                \
+    X(rmsnorm_gated_backward)                                                                                          \
+    X(conv1d_silu_backward)                                                                                            \
+    X(dt_softplus_backward)                                                                                            \
+    X(ssd_state)                                                                                                       \
+    X(ssd_chunk_backward)                                                                                              \
+    X(mamba1_scan_backward)                                                                                            \
+    X(attention_backward)                                                                                              \
+    X(rope_backward)                                                                                                   \
+    X(glu_backward)                                                                                                    \
+    X(cross_entropy)                                                                                                   \
+    X(adamw)                                                                                                           \
     X(read_sum)                                                                                                        \
     X(peak)
 

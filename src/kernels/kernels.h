@@ -82,6 +82,23 @@ typedef struct zb_attn_args {
     float scale;
 } zb_attn_args;
 
+/* See zb_kernels.attention_backward. Row r of a matrix at + r * its ld. */
+typedef struct zb_attn_backward {
+    float *dq;      /* [n, head_dim], written                           */
+    float *dk, *dv; /* [n, head_dim], added to: of the key and value head that the query head reads */
+    size_t ld_dq, ld_dkv;
+    const float *q, *k, *v, *out, *dout; /* q and k rotated; out: what attention gave */
+    size_t ld_q, ld_kv, ld_out, ld_dout;
+    size_t n, head_dim;
+    float scale;
+    float *scratch; /* f32 [zb_attn_backward_scratch(n, head_dim)] */
+} zb_attn_backward;
+
+/* See zb_kernels.adamw. */
+typedef struct zb_adamw {
+    float lr, b1, b2, eps, decay, c1, c2, g_scale;
+} zb_adamw;
+
 typedef struct zb_kernels {
     const char *name;
 
@@ -180,6 +197,86 @@ typedef struct zb_kernels {
     /* y += x, n elements. */
     void (*add)(float *y, const float *x, size_t n);
 
+    /* ---- the way back (training) ----
+     * dX stands for the gradient of the loss by X. Gradients by activations are written, gradients by parameters and
+     * others that several callers share are added to; each says so. Sums in f32, one order each. */
+
+    /* y[c * ld_y + r] = x[r * ld_x + c], r < rows, c < cols; the second rounds as to_bf16 does, the third moves 16
+     * bits. */
+    void (*transpose)(float *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
+    void (*transpose_to_bf16)(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
+    void (*transpose_16)(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
+
+    /* y += a * x, n elements. */
+    void (*add_scaled)(float *y, const float *x, float a, size_t n);
+
+    /* The sum of x^2, n elements, in f64. */
+    double (*sum_squares)(const float *x, size_t n);
+
+    /* Of rmsnorm: dx written (dx may be dy), dweight added to. */
+    void (*rmsnorm_backward)(float *dx, float *dweight, const float *dy, const float *x, const float *weight, size_t n,
+                             float eps);
+
+    /* Of rmsnorm_gated; y as it was before. dy (may be dout) and dz written, dweight added to. */
+    void (*rmsnorm_gated_backward)(float *dy, float *dz, float *dweight, const float *dout, const float *y,
+                                   const float *z, const float *weight, size_t n, size_t groups, float eps);
+
+    /* Of conv1d_silu over n rows that began with a state of zeros; its inputs x are needed, not its outputs. dx [n
+     * rows, as x] written, dweight [K][C] and dbias [C] (or NULL) added to; channels [c0, c1). */
+    void (*conv1d_silu_backward)(float *dx, size_t ld_dx, float *dweight, float *dbias, const float *dout,
+                                 size_t ld_dout, const float *x, size_t ld_x, size_t x_stride, size_t n,
+                                 const float *weight, const float *bias, size_t C, size_t K, size_t c0, size_t c1);
+
+    /* Of dt_softplus: draw[j] = ddt[j] sigmoid(raw[j] + bias[j]), 0 where dt was limited (where it equals the limit the
+     * gradient passes). draw may be ddt. */
+    void (*dt_softplus_backward)(float *draw, const float *ddt, const float *raw, const float *bias, size_t n,
+                                 float floor, float ceil);
+
+    /* ssd_chunk without its outputs: only h moves. */
+    void (*ssd_state)(float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *A,
+                      const float *B, size_t ld_bc, size_t n, zb_ssm_dims d, size_t j0, size_t j1, float *scratch);
+
+    /* Of ssd_chunk, heads [j0, j1), which are all of one group. h: the state before the chunk. dh, as h: gradient by
+     * the state after the chunk, replaced by that by the state before. dx and ddt (rows at + t*ld_ddt, head j at [j])
+     * written; dB, dC (rows at + t*ld_dbc; [groups, d_state] as B and C), dA, dD [heads] added to.
+     * `scratch` f32 [zb_ssd_backward_scratch(d)]. */
+    void (*ssd_chunk_backward)(float *dx, size_t ld_dx, float *ddt, size_t ld_ddt, float *dB, float *dC, size_t ld_dbc,
+                               float *dA, float *dD, float *dh, const float *dy, size_t ld_dy, const float *h,
+                               const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *A,
+                               const float *B, const float *C, size_t ld_bc, const float *D, size_t n, zb_ssm_dims d,
+                               size_t j0, size_t j1, float *scratch);
+
+    /* Of mamba1_scan over n rows that began with a state of zeros. dx, ddt, dz written (dz at dz[t*ld_dz +
+     * c*z_stride]); dB, dC (rows at + t*ld_dbc), dA [channels, N] and dD [channels] added to. States are made again
+     * from every ZB_SSD_CHUNK rows. `scratch` f32 [zb_scan_backward_scratch(n, N, c1 - c0)]. */
+    void (*mamba1_scan_backward)(float *dx, size_t ld_dx, float *ddt, size_t ld_ddt, float *dz, size_t ld_dz, float *dB,
+                                 float *dC, size_t ld_dbc, float *dA, float *dD, const float *dy, size_t ld_dy,
+                                 const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *z,
+                                 size_t ld_z, size_t z_stride, const float *A, const float *B, const float *C,
+                                 size_t ld_bc, const float *D, size_t n, size_t N, size_t c0, size_t c1,
+                                 float *scratch);
+
+    /* Of causal softmax attention of one query head over a run of n rows that sees only itself; see zb_attn_backward.
+     */
+    void (*attention_backward)(const zb_attn_backward *a);
+
+    /* Of rope: rotate back, in place. */
+    void (*rope_backward)(float *dx, const float *cos, const float *sin, size_t head_dim);
+
+    /* Of glu: dgate, dup written; they may be gate and up. */
+    void (*glu_backward)(float *dgate, float *dup, const float *dout, const float *gate, const float *up, size_t n,
+                         zb_act act);
+
+    /* Softmax and cross entropy of one row of n logits, in place: with L = log sum exp(logits), the loss is
+     * -(logits[target] - L) + z L^2; logits become weight * (its gradient). weight 0: logits stay as they are.
+     * Returns log p(target) = logits[target] - L; *lse = L. */
+    float (*cross_entropy)(float *logits, size_t n, size_t target, float weight, float z, float *lse);
+
+    /* torch's AdamW for n parameters with one decay, g the gradient times g_scale:
+     *   p *= 1 - lr decay;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
+     *   p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps),   c = 1 - b^step */
+    void (*adamw)(float *p, float *m, float *v, const float *g, size_t n, const zb_adamw *o);
+
     /* The sum, modulo 2^64, of n / 8 words of 8 bytes: a loop that does nothing but read, to measure the machine. */
     uint64_t (*read_sum)(const void *p, size_t n);
 
@@ -193,6 +290,11 @@ typedef struct zb_kernels {
 
 /* Floats of scratch that ssd_chunk needs. */
 size_t zb_ssd_scratch(zb_ssm_dims d);
+
+/* The same for the way back. */
+size_t zb_ssd_backward_scratch(zb_ssm_dims d);
+size_t zb_scan_backward_scratch(size_t n, size_t d_state, size_t channels);
+size_t zb_attn_backward_scratch(size_t n, size_t head_dim);
 
 /* The set for this CPU, chosen once. Thread-safe. */
 const zb_kernels *zb_kernels_get(void);
