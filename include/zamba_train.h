@@ -20,7 +20,7 @@ typedef enum zamba_data_kind {
 
 /* A file and its share of the tokens (pretraining) or rows; weights are relative. */
 typedef struct zamba_data_source {
-    const char *path; /* .txt, .jsonl, each also .zst, .xz or .gz where a library is present; .u16, .u32: token ids */
+    const char *path; /* .txt, .jsonl, each also with .zst behind it; .u16, .u32: token ids */
     double weight;    /* > 0                                                                               */
 } zamba_data_source;
 
