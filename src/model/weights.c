@@ -310,35 +310,27 @@ static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_sp
     return st;
 }
 
-static zamba_status to_f32(binder *b, const float **out, const zb_tensor *t, const zb_spec *s)
+/* What stands in a vector's copy: f32, A = -exp(A_log), and conv1d.weight [channels, 1, K] as [K, channels]. */
+static void fill(float *p, const zb_tensor *t, const zb_spec *s)
+{
+    const size_t n = zb_spec_elements(s), C = s->shape[0], K = n / C;
+    if (s->role != ZB_CONV)
+        zb_to_f32(p, t->data, t->dtype, n);
+    for (size_t i = 0; s->role == ZB_A_LOG && !s->is_a && i < n; i++)
+        p[i] = -expf(p[i]);
+    for (size_t c = 0; s->role == ZB_CONV && c < C; c++)
+        for (size_t k = 0; k < K; k++)
+            zb_to_f32(&p[k * C + c], (const char *)t->data + zb_row_bytes(t->dtype, c * K + k), t->dtype, 1);
+}
+
+static zamba_status to_vector(binder *b, const float **out, const zb_tensor *t, const zb_spec *s)
 {
     const size_t n = zb_spec_elements(s);
     float *p = zb_alloc_aligned(n * sizeof *p);
     zamba_status st = keep(b->w, p, n * sizeof *p, b->err);
     if (st != ZAMBA_OK)
         return st;
-    zb_to_f32(p, t->data, t->dtype, n);
-    if (s->role == ZB_A_LOG && !s->is_a)
-        for (size_t i = 0; i < n; i++)
-            p[i] = -expf(p[i]);
-    *out = p;
-    return ZAMBA_OK;
-}
-
-/* conv1d.weight [channels, 1, K] -> [K, channels] */
-static zamba_status to_conv(binder *b, const float **out, const zb_tensor *t, const zb_spec *s)
-{
-    const size_t C = s->shape[0], K = s->shape[2];
-    const float *rows = NULL;
-    zamba_status st = to_f32(b, &rows, t, s);
-    float *p = st == ZAMBA_OK ? zb_alloc_aligned(C * K * sizeof *p) : NULL;
-    if (st == ZAMBA_OK)
-        st = keep(b->w, p, C * K * sizeof *p, b->err);
-    if (st != ZAMBA_OK)
-        return st;
-    for (size_t c = 0; c < C; c++)
-        for (size_t k = 0; k < K; k++)
-            p[k * C + c] = rows[c * K + k];
+    fill(p, t, s);
     *out = p;
     return ZAMBA_OK;
 }
@@ -367,85 +359,102 @@ static zamba_status make_packed(binder *b, zb_packed *p)
     return st;
 }
 
-static zamba_status place(binder *b, const zb_tensor *t, const zb_spec *s)
+zb_mat *zb_weights_mat(zb_weights *w, const zb_spec *s)
 {
-    zb_weights *w = b->w;
     zb_mixer_weights *l = s->layer >= 0 ? &w->layers[s->layer] : NULL;
     zb_block_weights *k = s->block >= 0 ? &w->blocks[s->block] : NULL;
     zb_use_weights *u = s->use >= 0 ? &w->uses[s->use] : NULL;
     switch (s->role) {
     case ZB_EMBED:
-        return to_mat(b, &w->embed, t, s);
+        return &w->embed;
     case ZB_LM_HEAD:
-        return to_mat(b, &w->head, t, s);
-    case ZB_FINAL_NORM:
-        return to_f32(b, &w->final_norm, t, s);
-    case ZB_INPUT_NORM:
-        return to_f32(b, &l->norm, t, s);
+        return &w->head;
     case ZB_IN_PROJ:
-        return to_mat(b, &l->in_proj, t, s);
-    case ZB_IN_PROJ_BIAS:
-        return to_f32(b, &l->in_bias, t, s);
+        return &l->in_proj;
     case ZB_OUT_PROJ:
-        return to_mat(b, &l->out_proj, t, s);
-    case ZB_OUT_PROJ_BIAS:
-        return to_f32(b, &l->out_bias, t, s);
-    case ZB_CONV:
-        return to_conv(b, &l->conv, t, s);
-    case ZB_CONV_BIAS:
-        return to_f32(b, &l->conv_bias, t, s);
-    case ZB_A_LOG:
-        return to_f32(b, &l->A, t, s);
-    case ZB_D:
-        return to_f32(b, &l->D, t, s);
-    case ZB_DT_BIAS:
-        return to_f32(b, &l->dt_bias, t, s);
-    case ZB_GATED_NORM:
-        return to_f32(b, &l->gated_norm, t, s);
+        return &l->out_proj;
     case ZB_X_PROJ:
-        return to_mat(b, &l->x_proj, t, s);
+        return &l->x_proj;
     case ZB_DT_PROJ:
-        return to_mat(b, &l->dt_proj, t, s);
+        return &l->dt_proj;
     case ZB_LINEAR:
-        return to_mat(b, &u->linear, t, s);
+        return &u->linear;
     case ZB_GATE_UP_ADAPTER_0:
     case ZB_GATE_UP_ADAPTER_1:
-        return to_mat(b, &u->gate_up_adapter[s->role - ZB_GATE_UP_ADAPTER_0], t, s);
+        return &u->gate_up_adapter[s->role - ZB_GATE_UP_ADAPTER_0];
     case ZB_Q_ADAPTER_0:
     case ZB_Q_ADAPTER_1:
-        return to_mat(b, &u->q_adapter[s->role - ZB_Q_ADAPTER_0], t, s);
+        return &u->q_adapter[s->role - ZB_Q_ADAPTER_0];
     case ZB_K_ADAPTER_0:
     case ZB_K_ADAPTER_1:
-        return to_mat(b, &u->k_adapter[s->role - ZB_K_ADAPTER_0], t, s);
+        return &u->k_adapter[s->role - ZB_K_ADAPTER_0];
     case ZB_V_ADAPTER_0:
     case ZB_V_ADAPTER_1:
-        return to_mat(b, &u->v_adapter[s->role - ZB_V_ADAPTER_0], t, s);
-    case ZB_ATTN_NORM:
-        return to_f32(b, &k->attn_norm, t, s);
-    case ZB_FFN_NORM:
-        return to_f32(b, &k->ffn_norm, t, s);
+        return &u->v_adapter[s->role - ZB_V_ADAPTER_0];
     case ZB_Q:
-        return to_mat(b, &k->q, t, s);
+        return &k->q;
     case ZB_K:
-        return to_mat(b, &k->k, t, s);
+        return &k->k;
     case ZB_V:
-        return to_mat(b, &k->v, t, s);
+        return &k->v;
     case ZB_O:
-        return to_mat(b, &k->o, t, s);
+        return &k->o;
     case ZB_GATE_UP:
-        return to_mat(b, &k->gate_up, t, s);
-    case ZB_GATE_UP_BIAS:
-        return to_f32(b, &k->gate_up_bias, t, s);
+        return &k->gate_up;
     case ZB_GATE:
-        return to_mat(b, &k->gate, t, s);
+        return &k->gate;
     case ZB_UP:
-        return to_mat(b, &k->up, t, s);
+        return &k->up;
     case ZB_DOWN:
-        return to_mat(b, &k->down, t, s);
-    case ZB_DOWN_BIAS:
-        return to_f32(b, &k->down_bias, t, s);
+        return &k->down;
+    default:
+        return NULL;
     }
-    return ZAMBA_OK;
+}
+
+/* Where the pointer to a vector's copy stands. */
+static const float **vector_of(zb_weights *w, const zb_spec *s)
+{
+    zb_mixer_weights *l = s->layer >= 0 ? &w->layers[s->layer] : NULL;
+    zb_block_weights *k = s->block >= 0 ? &w->blocks[s->block] : NULL;
+    switch (s->role) {
+    case ZB_FINAL_NORM:
+        return &w->final_norm;
+    case ZB_INPUT_NORM:
+        return &l->norm;
+    case ZB_IN_PROJ_BIAS:
+        return &l->in_bias;
+    case ZB_OUT_PROJ_BIAS:
+        return &l->out_bias;
+    case ZB_CONV:
+        return &l->conv;
+    case ZB_CONV_BIAS:
+        return &l->conv_bias;
+    case ZB_A_LOG:
+        return &l->A;
+    case ZB_D:
+        return &l->D;
+    case ZB_DT_BIAS:
+        return &l->dt_bias;
+    case ZB_GATED_NORM:
+        return &l->gated_norm;
+    case ZB_ATTN_NORM:
+        return &k->attn_norm;
+    case ZB_FFN_NORM:
+        return &k->ffn_norm;
+    case ZB_GATE_UP_BIAS:
+        return &k->gate_up_bias;
+    case ZB_DOWN_BIAS:
+        return &k->down_bias;
+    default:
+        return NULL;
+    }
+}
+
+static zamba_status place(binder *b, const zb_tensor *t, const zb_spec *s)
+{
+    zb_mat *m = zb_weights_mat(b->w, s);
+    return m != NULL ? to_mat(b, m, t, s) : to_vector(b, vector_of(b->w, s), t, s);
 }
 
 /* ---- the fingerprint: names, shapes and a sample of the bytes of every tensor, and what changes the arithmetic ----
@@ -545,6 +554,47 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
     return st;
 }
 
+/* What follows from the matrices that were placed. */
+static void settle(zb_weights *w, const zb_plan *plan)
+{
+    if (plan->config.tied_head)
+        w->head = w->embed;
+    for (size_t i = 0; i < plan->n_uses && i < plan->config.n_blocks; i++)
+        split_halves(&w->blocks[i], plan->config.hidden_size);
+}
+
+static void free_copies(zb_weights *w)
+{
+    for (size_t i = 0; i < w->n_copies; i++)
+        zb_free_aligned(w->copies[i]);
+    w->n_copies = 0;
+    w->copy_bytes = 0;
+}
+
+zamba_status zb_weights_rebind(zb_weights *w, zb_plan *plan, const zb_tensor *tensors, zamba_error *err)
+{
+    binder b = {.w = w, .plan = plan, .err = err};
+    zamba_status st = ZAMBA_OK;
+    free_copies(w);
+    free(w->packed);
+    w->packed = NULL;
+    w->in_blocks = w->ordered = 0;
+    for (size_t i = 0; i < plan->n_specs && st == ZAMBA_OK; i++) {
+        w->bound[i] = &tensors[i];
+        st = place(&b, w->bound[i], &plan->specs[i]);
+    }
+    if (st == ZAMBA_OK)
+        settle(w, plan);
+    return st;
+}
+
+void zb_weights_update(zb_weights *w, const zb_plan *plan, size_t i)
+{
+    const float **vector = vector_of(w, &plan->specs[i]);
+    if (vector != NULL)
+        fill((float *)(uintptr_t)*vector, w->bound[i], &plan->specs[i]);
+}
+
 zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkpoint, zamba_error *err)
 {
     const zb_config *c = &plan->config;
@@ -583,12 +633,10 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkp
         if (st == ZAMBA_OK)
             st = place(&b, w->bound[i], &plan->specs[i]);
     }
-    if (st == ZAMBA_OK && c->tied_head)
-        w->head = w->embed;
-    for (size_t i = 0; i < plan->n_uses && i < c->n_blocks && st == ZAMBA_OK; i++)
-        split_halves(&w->blocks[i], c->hidden_size);
-    if (st == ZAMBA_OK)
+    if (st == ZAMBA_OK) {
+        settle(w, plan);
         w->fingerprint = fingerprint(w, plan);
+    }
     free(b.used);
     free(b.shared);
     if (st != ZAMBA_OK)
@@ -598,8 +646,7 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkp
 
 void zb_weights_close(zb_weights *w)
 {
-    for (size_t i = 0; i < w->n_copies; i++)
-        zb_free_aligned(w->copies[i]);
+    free_copies(w);
     free(w->copies);
     free(w->bound);
     free(w->packed);

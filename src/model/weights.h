@@ -62,4 +62,14 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
 zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkpoint, zamba_error *err);
 void zb_weights_close(zb_weights *w);
 
+/* The matrix of an entry of the list, or NULL: it is a vector. */
+zb_mat *zb_weights_mat(zb_weights *w, const zb_spec *s);
+
+/* Bind every entry to other bytes, of the same shapes: tensors [plan.n_specs], which outlive the weights. All copies
+ * are made anew. */
+zamba_status zb_weights_rebind(zb_weights *w, zb_plan *plan, const zb_tensor *tensors, zamba_error *err);
+
+/* The bytes of a vector have changed: bring its copy up to date. */
+void zb_weights_update(zb_weights *w, const zb_plan *plan, size_t i);
+
 #endif
