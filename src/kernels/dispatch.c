@@ -36,6 +36,23 @@ static const zb_kernels kernels_ref = {
     .scale = zb_scale_ref,
     .glu = zb_glu_ref,
     .add = zb_add_ref,
+    .transpose = zb_transpose_ref,
+    .transpose_to_bf16 = zb_transpose_to_bf16_ref,
+    .transpose_16 = zb_transpose_16_ref,
+    .add_scaled = zb_add_scaled_ref,
+    .sum_squares = zb_sum_squares_ref,
+    .rmsnorm_backward = zb_rmsnorm_backward_ref,
+    .rmsnorm_gated_backward = zb_rmsnorm_gated_backward_ref,
+    .conv1d_silu_backward = zb_conv1d_silu_backward_ref,
+    .dt_softplus_backward = zb_dt_softplus_backward_ref,
+    .ssd_state = zb_ssd_state_ref,
+    .ssd_chunk_backward = zb_ssd_chunk_backward_ref,
+    .mamba1_scan_backward = zb_mamba1_scan_backward_ref,
+    .attention_backward = zb_attention_backward_ref,
+    .rope_backward = zb_rope_backward_ref,
+    .glu_backward = zb_glu_backward_ref,
+    .cross_entropy = zb_cross_entropy_ref,
+    .adamw = zb_adamw_ref,
     .read_sum = zb_read_sum_ref,
     .peak = zb_peak_ref,
 };
@@ -232,4 +249,29 @@ size_t zb_kernels_all(const zb_kernels **out, size_t n)
 size_t zb_ssd_scratch(zb_ssm_dims d)
 {
     return 2 * ZB_SSD_CHUNK * ZB_SSD_CHUNK + ZB_SSD_CHUNK * d.head_dim + 3 * ZB_SSD_CHUNK + 16;
+}
+
+/* Products C.B^T, dy.x^T, the decayed products and the sum of their gradients over heads, all [chunk, chunk]; x
+ * transposed, gradients by dt x, decayed dy and x [chunk, head_dim]; the state's gradient transposed; one product
+ * [chunk, d_state]; factors [8, chunk]; room to align. */
+size_t zb_ssd_backward_scratch(zb_ssm_dims d)
+{
+    return 4 * ZB_SSD_CHUNK * ZB_SSD_CHUNK + ZB_SSD_CHUNK * (4 * d.head_dim + d.d_state) + d.head_dim * d.d_state +
+           8 * ZB_SSD_CHUNK + 16;
+}
+
+/* Of as many channels as go together (16 at most): states before each chunk; of one chunk states and decays, and the
+ * outputs before the gate; the gradient by the state; room to align. */
+size_t zb_scan_backward_scratch(size_t n, size_t d_state, size_t channels)
+{
+    const size_t together = channels < 16 ? channels : 16, chunks = (n + ZB_SSD_CHUNK - 1) / ZB_SSD_CHUNK;
+    return together * d_state * (chunks + 2 * ZB_SSD_CHUNK + 2) + 16 * ZB_SSD_CHUNK + 16;
+}
+
+/* Scores of a block of queries against all keys before them; one block of gradients by scores; the block's queries and
+ * gradients transposed; factors of its rows; room to align. A block is ZB_SSD_CHUNK rows. */
+size_t zb_attn_backward_scratch(size_t n, size_t head_dim)
+{
+    const size_t rows = (n + ZB_SSD_CHUNK - 1) / ZB_SSD_CHUNK * ZB_SSD_CHUNK;
+    return ZB_SSD_CHUNK * (rows + ZB_SSD_CHUNK + 2 * head_dim + 4) + 16;
 }

@@ -222,7 +222,8 @@ typedef struct zb_kernels {
                                    const float *z, const float *weight, size_t n, size_t groups, float eps);
 
     /* Of conv1d_silu over n rows that began with a state of zeros; its inputs x are needed, not its outputs. dx [n
-     * rows, as x] written, dweight [K][C] and dbias [C] (or NULL) added to; channels [c0, c1). */
+     * rows, as x: channel c at dx[t*ld_dx + c*x_stride]] written, dweight [K][C] and dbias [C] (or NULL) added to;
+     * channels [c0, c1). */
     void (*conv1d_silu_backward)(float *dx, size_t ld_dx, float *dweight, float *dbias, const float *dout,
                                  size_t ld_dout, const float *x, size_t ld_x, size_t x_stride, size_t n,
                                  const float *weight, const float *bias, size_t C, size_t K, size_t c0, size_t c1);

@@ -38,4 +38,39 @@ void zb_add_ref(float *y, const float *x, size_t n);
 uint64_t zb_read_sum_ref(const void *p, size_t n);
 double zb_peak_ref(zb_dtype t, size_t rounds, float *sink);
 
+/* the way back */
+void zb_transpose_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
+void zb_transpose_to_bf16_ref(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
+void zb_transpose_16_ref(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
+void zb_add_scaled_ref(float *y, const float *x, float a, size_t n);
+double zb_sum_squares_ref(const float *x, size_t n);
+void zb_rmsnorm_backward_ref(float *dx, float *dweight, const float *dy, const float *x, const float *weight, size_t n,
+                             float eps);
+void zb_rmsnorm_gated_backward_ref(float *dy, float *dz, float *dweight, const float *dout, const float *y,
+                                   const float *z, const float *weight, size_t n, size_t groups, float eps);
+void zb_conv1d_silu_backward_ref(float *dx, size_t ld_dx, float *dweight, float *dbias, const float *dout,
+                                 size_t ld_dout, const float *x, size_t ld_x, size_t x_stride, size_t n,
+                                 const float *weight, const float *bias, size_t C, size_t K, size_t c0, size_t c1);
+void zb_dt_softplus_backward_ref(float *draw, const float *ddt, const float *raw, const float *bias, size_t n,
+                                 float floor, float ceil);
+void zb_ssd_state_ref(float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *A,
+                      const float *B, size_t ld_bc, size_t n, zb_ssm_dims d, size_t j0, size_t j1, float *scratch);
+void zb_ssd_chunk_backward_ref(float *dx, size_t ld_dx, float *ddt, size_t ld_ddt, float *dB, float *dC, size_t ld_dbc,
+                               float *dA, float *dD, float *dh, const float *dy, size_t ld_dy, const float *h,
+                               const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *A,
+                               const float *B, const float *C, size_t ld_bc, const float *D, size_t n, zb_ssm_dims d,
+                               size_t j0, size_t j1, float *scratch);
+void zb_mamba1_scan_backward_ref(float *dx, size_t ld_dx, float *ddt, size_t ld_ddt, float *dz, size_t ld_dz, float *dB,
+                                 float *dC, size_t ld_dbc, float *dA, float *dD, const float *dy, size_t ld_dy,
+                                 const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *z,
+                                 size_t ld_z, size_t z_stride, const float *A, const float *B, const float *C,
+                                 size_t ld_bc, const float *D, size_t n, size_t N, size_t c0, size_t c1,
+                                 float *scratch);
+void zb_attention_backward_ref(const zb_attn_backward *a);
+void zb_rope_backward_ref(float *dx, const float *cos, const float *sin, size_t head_dim);
+void zb_glu_backward_ref(float *dgate, float *dup, const float *dout, const float *gate, const float *up, size_t n,
+                         zb_act act);
+float zb_cross_entropy_ref(float *logits, size_t n, size_t target, float weight, float z, float *lse);
+void zb_adamw_ref(float *p, float *m, float *v, const float *g, size_t n, const zb_adamw *o);
+
 #endif
