@@ -13,7 +13,7 @@ jobs=2
 [ "${1:-}" = --jobs ] && jobs=$2
 build=$PWD/build/arm64
 root=$build/root
-libraries="libjansson4 libjansson-dev libcmocka0 libcmocka-dev libedit-dev"
+libraries="libjansson4 libjansson-dev libzstd1 libzstd-dev libcmocka0 libcmocka-dev libedit-dev"
 
 fetch() {
     state=$build/apt

@@ -36,6 +36,31 @@ static zamba_status open_regular(int *fd, size_t *size, const char *path, zamba_
     return st;
 }
 
+zamba_status zb_file_open(int *fd, size_t *size, const char *path, zamba_error *err)
+{
+    const zamba_status st = open_regular(fd, size, path, err);
+    if (st != ZAMBA_OK)
+        *fd = -1;
+    return st;
+}
+
+zamba_status zb_file_temporary(int *fd, zamba_error *err)
+{
+    char path[4096];
+    const char *folder = getenv("TMPDIR");
+    folder = folder != NULL && folder[0] != '\0' ? folder : "/tmp";
+    *fd = -1;
+    const zamba_status st = zb_path_join(path, sizeof path, folder, "zamba-XXXXXX", err);
+    if (st != ZAMBA_OK)
+        return st;
+    *fd = mkostemp(path, O_CLOEXEC);
+    if (*fd < 0)
+        return zb_fail(err, ZAMBA_E_IO, "%s: cannot create a temporary file there: %s (TMPDIR names another folder)",
+                       folder, strerror(errno));
+    (void)unlink(path);
+    return ZAMBA_OK;
+}
+
 zamba_status zb_file_map(zb_file *f, const char *path, zamba_error *err)
 {
     int fd;

@@ -28,6 +28,12 @@ zamba_status zb_file_read(zb_buf *out, const char *path, size_t max_bytes, zamba
 /* Its first n_bytes, or as many as it has. */
 zamba_status zb_file_read_start(zb_buf *out, const char *path, size_t n_bytes, zamba_error *err);
 
+/* Open a regular file to read from it; the caller closes it. */
+zamba_status zb_file_open(int *fd, size_t *size, const char *path, zamba_error *err);
+
+/* A new file without a name, below TMPDIR (else /tmp), to write and read; it is gone when it is closed. */
+zamba_status zb_file_temporary(int *fd, zamba_error *err);
+
 /* 1 if a regular file that begins with these bytes (up to 16) is there. */
 int zb_file_begins(const char *path, const void *bytes, size_t n);
 

@@ -158,6 +158,7 @@ static zamba_status parse(json_t **out, pass p)
 {
     json_error_t je;
     zb_buf copy = {0};
+    const size_t first = p.line;
     p.out = &copy;
     zamba_status st = zb_buf_reserve(&copy, p.n, p.err);
     if (st == ZAMBA_OK)
@@ -167,8 +168,8 @@ static zamba_status parse(json_t **out, pass p)
         if (*out == NULL && (je.text[0] == '\0' || json_error_code(&je) == json_error_out_of_memory))
             st = zb_fail_memory(p.err, p.name, p.n); /* jansson has no words for most places it can happen in */
         else if (*out == NULL)
-            st = zb_fail(p.err, ZAMBA_E_FORMAT, "%s, line %d, column %d: not JSON: %s", p.name, je.line, je.column,
-                         je.text);
+            st = zb_fail(p.err, ZAMBA_E_FORMAT, "%s, line %zu, column %d: not JSON: %s", p.name,
+                         first - 1 + (size_t)(je.line > 0 ? je.line : 1), je.column, je.text);
     }
     zb_buf_free(&copy);
     return st;
@@ -177,7 +178,13 @@ static zamba_status parse(json_t **out, pass p)
 zamba_status zb_json_parse(json_t **out, const char *text, size_t n, const char *name, zb_json_limits limits,
                            zamba_error *err)
 {
-    pass p = {.text = text, .name = name, .n = n, .values = 1, .line = 1, .limits = limits, .err = err};
+    return zb_json_parse_line(out, text, n, name, 1, limits, err);
+}
+
+zamba_status zb_json_parse_line(json_t **out, const char *text, size_t n, const char *name, size_t line,
+                                zb_json_limits limits, zamba_error *err)
+{
+    pass p = {.text = text, .name = name, .n = n, .values = 1, .line = line, .limits = limits, .err = err};
     *out = NULL;
     if (n > limits.max_bytes)
         return zb_fail(err, ZAMBA_E_FORMAT, "%s: %zu bytes of JSON, at most %zu are read", name, n, limits.max_bytes);

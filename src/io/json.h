@@ -19,6 +19,9 @@ extern const zb_json_limits zb_json_large; /* tokenizer.json, safetensors header
  * allowed: use json_string_length. *out is released with json_decref. */
 zamba_status zb_json_parse(json_t **out, const char *text, size_t n, const char *name, zb_json_limits limits,
                            zamba_error *err);
+/* The same for one line of a file: messages count from `line`. */
+zamba_status zb_json_parse_line(json_t **out, const char *text, size_t n, const char *name, size_t line,
+                                zb_json_limits limits, zamba_error *err);
 zamba_status zb_json_read(json_t **out, const char *path, zb_json_limits limits, zamba_error *err);
 
 #endif
