@@ -84,6 +84,45 @@ typedef struct zamba_train_metrics {
     double accuracy, margin, chosen_reward, rejected_reward; /* DPO; else NaN                                */
 } zamba_train_metrics;
 
+/* ---- Tokenizers ----------------------------------------------------------------------------------------------- */
+
+typedef struct zamba_tokenizer_options {
+    size_t size;
+    int32_t vocab_size;         /* all ids: 3 named, 256 bytes, what is learned, other special tokens. Default 4096 */
+    int64_t min_frequency;      /* pairs that stand in the text less often are not joined. Default 2              */
+    double coverage;            /* share of the text's characters that get a piece of their own, the commonest
+                                 * first; the others become bytes. Default 0.9995                                 */
+    const char *const *special; /* other special tokens                                                           */
+    size_t n_special;
+    int32_t chat;          /* nonzero: special tokens <|im_start|> and <|im_end|>, and a chat template of them     */
+    int32_t force;         /* nonzero: into a folder that holds files                                             */
+    const char *separator; /* between documents of a text file; NULL: "<|endoftext|>" on a line by itself          */
+    int (*on_progress)(void *user, const char *stage, uint64_t done, uint64_t total); /* or NULL; nonzero stops   */
+    void *user;
+} zamba_tokenizer_options;
+
+ZAMBA_API zamba_tokenizer_options zamba_tokenizer_defaults(void);
+
+typedef struct zamba_tokenizer_result {
+    size_t size;
+    int32_t vocab_size; /* less than asked for when the text has no more pairs                                    */
+    int32_t n_characters, n_merges;
+    uint64_t n_documents, n_words; /* n_words: different ones                                                     */
+    uint64_t n_seen, n_tokens;     /* characters of the text, and the tokens that they are now                    */
+    double seconds;
+} zamba_tokenizer_result;
+
+/** Learn byte-pair merges with byte fallback from text (kinds of files as zamba_data_source, but token ids) and write
+ *  tokenizer.json, tokenizer_config.json and special_tokens_map.json: the pipeline of Llama's tokenizer, ids 0 <unk>
+ *  (and padding), 1 <s>, 2 </s>, 3 to 258 the bytes, then characters and pieces, other special tokens last.
+ *  State    the same text gives the same files, whatever the order of the documents. A new folder takes its place
+ * whole. Memory   the different words of the text, some 100 bytes each. Errors   E_ARG: too small a vocabulary, special
+ * tokens that are odd. E_FORMAT: a file without text, a line that is no JSON (file, line, column). E_IO. E_CANCELLED:
+ * by on_progress. */
+ZAMBA_API zamba_status zamba_tokenizer_train(const char *folder, const char *const *paths, size_t n_paths,
+                                             const zamba_tokenizer_options *options, zamba_tokenizer_result *result,
+                                             zamba_error *err);
+
 #ifdef __cplusplus
 }
 #endif
