@@ -126,6 +126,17 @@ const cli_command cli_commands[] = {
      "zamba debug logits Zamba2-1.2B --ids ids.json -o out.safetensors\n"
      "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o out.safetensors\n"
      "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors"},
+    {"train-tokenizer", CLI_TRAIN_TOKENIZER, cmd_train_tokenizer, "FILE... -o FOLDER", "learn a tokenizer from text",
+     "Learns byte-pair merges with byte fallback from text files (documents parted by a line <|endoftext|>) and .jsonl "
+     "files (the field \"text\" of each line), and writes tokenizer.json, tokenizer_config.json and "
+     "special_tokens_map.json, which this program and Hugging Face's tokenizers read alike. Ids: 0 <unk> and padding, "
+     "1 "
+     "<s>, 2 </s>, 3 to 258 the bytes, then characters and what was joined, other special tokens last.\n\n"
+     "Merges stay inside words: letters, other signs and line ends are not joined with each other, digits with "
+     "nothing. "
+     "Characters that are rarer than --coverage leaves room for become bytes. The same text gives the same files.",
+     "zamba train-tokenizer stories.txt -o tokenizer --vocab-size 4096\n"
+     "zamba train-tokenizer books.txt talk.jsonl -o tokenizer --vocab-size 8192 --chat"},
     {"completion", CLI_HELP, cmd_completion, "bash|zsh|fish", "print a completion script for a shell",
      "The script goes to standard output.", "source <(zamba completion bash)"},
     {"man", CLI_HELP, cmd_man, "", "print the manual page", "In troff, for man(1).", "zamba man | man -l -"},

@@ -203,7 +203,7 @@ const cli_option cli_options[] = {
     {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
     {"json", 0, CLI_FLAG, NULL,
      CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_EVAL |
-         CLI_QUANTIZE | CLI_IMATRIX,
+         CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER,
      G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
     {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
      "Read JSON lines from standard input, write one JSON line for each."},
@@ -220,8 +220,21 @@ const cli_option cli_options[] = {
      "with its adapter merged into it, 1.4 to 1.5 times as large."},
     {"type", 0, CLI_CHOICE, "as-is|f32|f16|bf16", CLI_CONVERT, G_OUTPUT, AT(convert_type), 0, 0, "as-is",
      "What numbers become: f32 all of them, f16 and bf16 the matrices. Unpacks quantized ones."},
-    {"force", 0, CLI_FLAG, NULL, CLI_CONVERT, G_OUTPUT, AT(force), 0, 0, "",
+    {"force", 0, CLI_FLAG, NULL, CLI_CONVERT | CLI_TRAIN_TOKENIZER, G_OUTPUT, AT(force), 0, 0, "",
      "Write into a folder that has files in it."},
+    {"output", 'o', CLI_TEXT, "FOLDER", CLI_TRAIN_TOKENIZER, G_OUTPUT, AT(output), 0, 0, "", "Folder to write."},
+    {"vocab-size", 0, CLI_INT, "N", CLI_TRAIN_TOKENIZER, G_DATA, AT(vocab_size), 260, 1 << 20, NULL,
+     "All ids: 3 named ones, 256 bytes, characters, pieces, other special tokens."},
+    {"kind", 0, CLI_CHOICE, "llama", CLI_TRAIN_TOKENIZER, G_DATA, AT(tokenizer_kind), 0, 0, "llama",
+     "How text is prepared: a space in front, spaces as U+2581, no cutting into words."},
+    {"min-frequency", 0, CLI_INT, "N", CLI_TRAIN_TOKENIZER, G_DATA, AT(min_frequency), 1, 1e15, NULL,
+     "Pairs that stand in the text less often are not joined."},
+    {"coverage character-coverage", 0, CLI_REAL, "P", CLI_TRAIN_TOKENIZER, G_DATA, AT(coverage), 1e-6, 1, NULL,
+     "Share of the text's characters that get a piece of their own; the others become bytes."},
+    {"special", 0, CLI_LIST, "TEXT", CLI_TRAIN_TOKENIZER, G_DATA, AT(special_tokens), 0, 0, "",
+     "Another special token. May be given more than once."},
+    {"chat", 0, CLI_FLAG, NULL, CLI_TRAIN_TOKENIZER, G_DATA, AT(chat), 0, 0, "",
+     "Special tokens <|im_start|> and <|im_end|>, and a chat template that uses them."},
     {"output", 'o', CLI_TEXT, "FILE", CLI_IMATRIX, G_OUTPUT, AT(output), 0, 0, "imatrix.gguf", "File to write."},
     {"output", 'o', CLI_TEXT, "FILE", CLI_QUANTIZE, G_OUTPUT, AT(output), 0, 0, "",
      "With --report: an SVG picture of size against divergence."},
@@ -261,6 +274,9 @@ void cli_args_init(cli_args *args)
         .worst = 10,
         .repetitions = 3,
         .chunk = 512,
+        .vocab_size = 4096,
+        .min_frequency = 2,
+        .coverage = 0.9995,
     };
 }
 
@@ -270,6 +286,7 @@ void cli_args_free(cli_args *args)
     free(args->logit_bias.items);
     free(args->stop.items);
     free(args->tensor_types.items);
+    free(args->special_tokens.items);
 }
 
 const char *cli_option_name(const cli_option *o, size_t i, size_t *n)

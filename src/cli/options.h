@@ -24,10 +24,11 @@ enum {
     CLI_CONVERT = 1 << 11,
     CLI_IMATRIX = 1 << 12,
     CLI_HELP = 1 << 13, /* help, man, completion, version */
+    CLI_TRAIN_TOKENIZER = 1 << 20,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
     CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT,
-    CLI_ALL = CLI_WORK | CLI_HELP
+    CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN_TOKENIZER
 };
 
 typedef struct cli_list {
@@ -71,6 +72,10 @@ typedef struct cli_args {
 
     int64_t layout, convert_type; /* a zamba_layout, a zamba_convert_type */
     bool force;
+
+    int64_t vocab_size, min_frequency, tokenizer_kind;
+    double coverage;
+    cli_list special_tokens;
 
     const char *bench_prompt, *bench_gen, *bench_depth, *bench_batch, *bench_threads;
     int64_t bench_format, repetitions;
