@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/pass.h"
+#include "model/tape_slots.h"
 
 const zb_span *zb_span_of(const pass *p, size_t row)
 {
@@ -47,21 +48,29 @@ static void final_norm_row(const pass *p, size_t row, const void *arg)
     p->k->rmsnorm(p->ws->normed + row * h, p->ws->x + row * h, arg, h, p->c->norm_eps);
 }
 
-static void run_pass(const pass *p)
+void zb_pass_layer(const pass *p, size_t layer)
 {
-    const zb_plan *plan = &p->m->plan;
+    const zb_layer *row = &p->m->plan.layers[layer];
+    if (p->tape != NULL)
+        zb_tape_enter(p, layer);
+    if (row->shared >= 0)
+        zb_shared_block(p, row);
+    zb_mixer_layer(p, row);
+}
+
+void zb_pass_run(const pass *p)
+{
     double start = zb_profile_now(&p->ws->profile);
     zb_each_row(p, embed_row, NULL);
     zb_rope_angles(p);
     zb_profile_add(&p->ws->profile, ZB_OP_EMBED, start, 0, 0);
     report_hidden(p, -1, p->ws->x);
     for (size_t i = 0; i < p->c->n_layers; i++) {
-        const zb_layer *row = &plan->layers[i];
-        if (row->shared >= 0)
-            zb_shared_block(p, row);
-        zb_mixer_layer(p, row);
+        zb_pass_layer(p, i);
         report_hidden(p, (int32_t)i, p->ws->x);
     }
+    if (p->tape != NULL)
+        zb_tape_leave(p);
     start = zb_profile_now(&p->ws->profile);
     zb_each_row(p, final_norm_row, p->m->weights.final_norm);
     zb_profile_add(&p->ws->profile, ZB_OP_NORM, start, 0, 0);
@@ -146,7 +155,7 @@ zamba_status zamba_forward(zamba_model *m, zamba_batch_item *items, size_t n_ite
         pass p = {.m = m, .c = &m->plan.config, .k = m->kernels, .ws = ws, .items = items, .options = options};
         while (fill_spans(&p, n_items, &item, &done) > 0) {
             p.n_threads = p.rows > ZB_FEW_ROWS ? m->n_threads_batch : m->n_threads;
-            run_pass(&p);
+            zb_pass_run(&p);
         }
         for (size_t i = 0; i < n_items; i++) {
             zamba_sequence *s = items[i].sequence;

@@ -44,8 +44,8 @@ static void conv_channels(const pass *p, const mixer_run *r, size_t c0, size_t c
     for (size_t i = 0; i < p->n_spans; i++) {
         const zb_span *s = &p->ws->spans[i];
         const float *x = p->ws->proj + s->row * in + (zamba1 ? 0 : c->mamba_inner);
-        p->k->conv1d_silu(p->ws->conv + s->row * ld_c, ld_c, x, in, zamba1 ? 2 : 1, s->n,
-                          s->seq->state + r->row->conv_at, r->w->conv, r->w->conv_bias, C, c->mamba_conv, c0, c1);
+        p->k->conv1d_silu(p->ws->conv + s->row * ld_c, ld_c, x, in, zamba1 ? 2 : 1, s->n, zb_conv_state(p, s, r->row),
+                          r->w->conv, r->w->conv_bias, C, c->mamba_conv, c0, c1);
     }
 }
 
@@ -98,7 +98,7 @@ static void ssm_task(void *ctx, size_t task, int worker)
     const zb_ssm_dims d = {c->mamba_heads, c->mamba_groups, c->mamba_head_dim, c->mamba_state};
     const size_t ld_c = zb_row_length(p->m->plan.conv_channels), ld_y = zb_row_length(c->mamba_inner),
                  j0 = task % r->per_span * r->unit, j1 = least(j0 + r->unit, d.heads);
-    float *h = s->seq->state + r->row->ssm_at;
+    float *h = zb_ssm_state(p, s, r->row);
     for (size_t i = 0, n; i < s->n; i += n) {
         const size_t row = s->row + i;
         const float *x = p->ws->conv + row * ld_c, *B = x + c->mamba_inner, *Cc = B + c->mamba_groups * c->mamba_state;
@@ -117,8 +117,11 @@ static void ssm_task(void *ctx, size_t task, int worker)
 static void gated_norm_row(const pass *p, size_t row, const void *arg)
 {
     const norm_args *a = arg;
-    p->k->rmsnorm_gated(p->ws->y + row * zb_row_length(p->c->mamba_inner),
-                        p->ws->proj + row * zb_row_length(p->m->plan.in_rows), a->weight, p->c->mamba_inner,
+    const size_t ld = zb_row_length(p->c->mamba_inner);
+    float *gated = p->ws->gated + row * ld;
+    if (p->ws->gated != p->ws->y)
+        memcpy(gated, p->ws->y + row * ld, p->c->mamba_inner * sizeof *gated);
+    p->k->rmsnorm_gated(gated, p->ws->proj + row * zb_row_length(p->m->plan.in_rows), a->weight, p->c->mamba_inner,
                         p->c->mamba_groups, ZB_GATED_NORM_EPS);
     zb_round_row(p, a->out, row, 0, p->c->mamba_inner);
 }
@@ -171,10 +174,11 @@ static void scan_task(void *ctx, size_t task, int worker)
     const float *dbc = p->ws->dbc + s->row * ld_bc + head * width + c->mamba_dt_rank;
     (void)worker;
     for (size_t i = 0; i < s->n; i++) {
-        float *dt = p->ws->dt + (s->row + i) * inner + at + c0;
-        p->k->dt_softplus(dt, dt, r->w->dt_bias + at + c0, c1 - c0, c->dt_min, c->dt_max);
+        const size_t first = (s->row + i) * inner + at + c0;
+        p->k->dt_softplus(p->ws->dt + first, p->ws->dt_raw + first, r->w->dt_bias + at + c0, c1 - c0, c->dt_min,
+                          c->dt_max);
     }
-    p->k->mamba1_scan(p->ws->y + s->row * ld + at, ld, s->seq->state + r->row->ssm_at + at * N,
+    p->k->mamba1_scan(p->ws->y + s->row * ld + at, ld, zb_ssm_state(p, s, r->row) + at * N,
                       p->ws->conv + s->row * ld + at, ld, p->ws->dt + s->row * inner + at, inner,
                       p->ws->proj + s->row * in + 2 * at + 1, in, 2, r->w->A + at * N, dbc, dbc + N, ld_bc,
                       r->w->D + at, s->n, N, c0, c1);
@@ -199,7 +203,7 @@ static void recurrence1(const pass *p, mixer_run *r)
                                  .n_parts = 1};
             dt[i] = (product_job){.parts = {{.w = zb_mat_rows(&r->w->dt_proj, h * P, P),
                                              .x = low,
-                                             .y = ws->dt + h * P,
+                                             .y = ws->dt_raw + h * P,
                                              .ld_y = c->mamba_inner}},
                                   .n_parts = 1};
         }
@@ -227,7 +231,7 @@ void zb_mixer_layer(const pass *p, const zb_layer *row)
     zb_workspace *ws = p->ws;
     const zb_mixer_weights *w = &p->m->weights.layers[row - p->m->plan.layers];
     const size_t h = c->hidden_size, inner = c->mamba_inner, C = p->m->plan.conv_channels;
-    const operand normed = zb_operand(p, ws->normed, h, 0), y = zb_operand(p, ws->y, zb_row_length(inner), 1);
+    const operand normed = zb_operand(p, ws->normed, h, 0), y = zb_operand(p, ws->gated, zb_row_length(inner), 1);
     mixer_run r = {p, row, w, 0, 0};
     double start = zb_profile_now(&ws->profile);
     zb_each_row(p, norm_row, &(norm_args){w->norm, normed, row->shared >= 0});

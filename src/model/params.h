@@ -7,12 +7,13 @@
 
 typedef struct zb_params {
     zamba_model *m;
-    size_t n;       /* tensors of the plan                                                              */
-    size_t *at;     /* [n + 1]: tensor i stands at value + at[i]; zeros between its end and at[i + 1]    */
-    size_t floats;  /* at[n]; every at is a multiple of 16                                              */
-    float *value;   /* masters                                                                          */
-    float *grad;    /* gradients; zeros at first, the backward pass adds to them                        */
-    uint16_t *bf16; /* masters rounded, which products read; NULL: products read the masters            */
+    size_t n;           /* tensors of the plan                                                              */
+    size_t *at;         /* [n + 1]: tensor i stands at value + at[i]; zeros between its end and at[i + 1]    */
+    size_t floats;      /* at[n]; every at is a multiple of 16                                              */
+    float *value;       /* masters                                                                          */
+    float *grad;        /* gradients; zeros at first, the backward pass adds to them                        */
+    uint16_t *bf16;     /* masters rounded, which products read; NULL: products read the masters            */
+    zb_tensor *tensors; /* [n]: what the weights are bound to */
 } zb_params;
 
 /* Take over the weights of a model that nobody else uses: from here on its products read p's arenas, the checkpoint

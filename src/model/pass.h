@@ -19,6 +19,7 @@ typedef struct pass {
     const zamba_forward_options *options;
     size_t rows, n_spans;
     int n_threads;
+    struct zb_tape *tape; /* NULL, or who keeps the activations: then a sequence has the state of one layer only */
 } pass;
 
 static inline size_t least(size_t a, size_t b)
@@ -104,7 +105,23 @@ static inline size_t zb_position(const zb_span *s, size_t row)
     return s->seq->n + s->done + (row - s->row);
 }
 
+/* Conv inputs and SSM state of a layer. */
+static inline float *zb_conv_state(const pass *p, const zb_span *s, const zb_layer *row)
+{
+    return s->seq->state + (p->tape != NULL ? 0 : row->conv_at);
+}
+
+static inline float *zb_ssm_state(const pass *p, const zb_span *s, const zb_layer *row)
+{
+    return zb_conv_state(p, s, row) + (row->ssm_at - row->conv_at);
+}
+
 /* ---- the stations ---- */
+
+/* The whole walk over rows and spans that have been set. */
+void zb_pass_run(const pass *p);
+/* One layer of it. */
+void zb_pass_layer(const pass *p, size_t layer);
 
 /* x += mixer(norm(x [+ t])) */
 void zb_mixer_layer(const pass *p, const zb_layer *row);

@@ -56,9 +56,16 @@ static void unpacked_product(const pass *p, float *y, size_t ld_y, operand x, si
         }
 }
 
-static zb_q8_rows rows8(const zb_bytes8 *b, size_t row)
+static zb_q8_rows rows8(const zb_bytes8 *b)
 {
-    return (zb_q8_rows){b->q + row * b->ld, b->scale + row * (b->ld / ZB_Q8_RUN), b->sum + row * (b->ld / 16), b->ld};
+    return (zb_q8_rows){b->q, b->scale, b->sum, b->ld};
+}
+
+/* n numbers into columns from `col` on of a row in 8 bits. */
+static void to_row8(const pass *p, const zb_bytes8 *b, size_t row, size_t col, const float *x, size_t n)
+{
+    const size_t at = row * b->ld + col;
+    p->k->to_q8(b->q + at, b->scale + at / ZB_Q8_RUN, b->sum + at / 16, x, n);
 }
 
 /* Columns in an order of their own: the rows of x are brought into it, some at a time. */
@@ -67,13 +74,13 @@ static void ordered_product(const pass *p, float *y, size_t ld_y, operand x, siz
 {
     float *row;
     const zb_bytes8 b = zb_workspace_ordered(p->ws, w->cols, worker, &row);
-    const zb_q8_rows q = rows8(&b, 0);
+    const zb_q8_rows q = rows8(&b);
     for (size_t i = 0; i < m; i += ZB_ORDERED_ROWS) {
         const size_t some = least(ZB_ORDERED_ROWS, m - i);
         for (size_t j = 0; j < some; j++) {
             for (size_t c = 0; c < w->cols; c++)
                 row[c] = x.x[(i + j) * x.ld + w->order[c]];
-            p->k->to_q8(b.q + j * b.ld, b.scale + j * (b.ld / ZB_Q8_RUN), b.sum + j * (b.ld / 16), row, w->cols);
+            to_row8(p, &b, j, 0, row, w->cols);
         }
         p->k->matmul_q8(y + i * ld_y, ld_y, &q, some, w, row0, row1, accumulate);
     }
@@ -83,14 +90,14 @@ void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const 
                int accumulate, int worker)
 {
     const int bytes8 = x.q.q != NULL && (p->k->q8_types >> w->dtype & 1) != 0;
-    if (w->dtype < ZB_N_FLOATS && x.b != NULL && w->dtype == ZB_BF16)
+    if (x.b != NULL && w->dtype == ZB_BF16)
         p->k->matmul_bf16(y, ld_y, x.b, x.ld_b, m, w, row0, row1, accumulate);
     else if (w->dtype < ZB_N_FLOATS)
         p->k->matmul(y, ld_y, x.x, x.ld, m, w, row0, row1, accumulate);
     else if (bytes8 && w->order != NULL)
         ordered_product(p, y, ld_y, x, m, w, row0, row1, accumulate, worker);
     else if (bytes8) {
-        const zb_q8_rows q = rows8(&x.q, 0);
+        const zb_q8_rows q = rows8(&x.q);
         p->k->matmul_q8(y, ld_y, &q, m, w, row0, row1, accumulate);
     } else
         unpacked_product(p, y, ld_y, x, m, w, row0, row1, accumulate);
@@ -129,6 +136,8 @@ static size_t tile_rows(const pass *p, const product_job *j, size_t rows)
         tile = least(tile, ceil_div(rows, 4 * (size_t)p->n_threads)); /* enough of them to share */
         tile = tile < TILE_ROWS ? TILE_ROWS : tile;
     }
+    if (w->order != NULL) /* every task brings x into that order */
+        tile = ceil_div(rows, (size_t)p->n_threads);
     const size_t unit = j->unit > 0 ? j->unit : TILE_ROWS;
     return ceil_div(tile, unit) * unit;
 }
@@ -182,8 +191,7 @@ void zb_round_row(const pass *p, operand o, size_t row, size_t col, size_t n)
         p->k->to_bf16(o.b + row * o.ld_b + col, o.x + row * o.ld + col, n);
     const size_t n8 = n / 32 * 32; /* no matrix in blocks has other lengths */
     if (o.q.q != NULL && n8 > 0)
-        p->k->to_q8(o.q.q + row * o.q.ld + col, o.q.scale + (row * o.q.ld + col) / ZB_Q8_RUN,
-                    o.q.sum + (row * o.q.ld + col) / 16, o.x + row * o.ld + col, n8);
+        to_row8(p, &o.q, row, col, o.x + row * o.ld + col, n8);
 }
 
 zb_mat zb_mat_rows(const zb_mat *m, size_t first, size_t n)

@@ -115,8 +115,8 @@ static void ffn_norm_row(const pass *p, size_t row, const void *arg)
 {
     const block_run *r = arg;
     const size_t h = p->c->hidden_size;
-    p->k->rmsnorm(p->ws->normed + row * h, p->ws->t + row * h, r->b->ffn_norm, h, p->c->norm_eps);
-    zb_round_row(p, zb_operand(p, p->ws->normed, h, 0), row, 0, h);
+    p->k->rmsnorm(p->ws->ffn_in + row * h, p->ws->o + row * h, r->b->ffn_norm, h, p->c->norm_eps);
+    zb_round_row(p, zb_operand(p, p->ws->ffn_in, h, 0), row, 0, h);
 }
 
 static void after_gate_up(const pass *p, const void *arg, size_t row0, size_t row1, int worker)
@@ -125,8 +125,8 @@ static void after_gate_up(const pass *p, const void *arg, size_t row0, size_t ro
     const size_t F = p->c->ffn_size, ld = zb_row_length(2 * F);
     (void)worker;
     for (size_t i = 0; i < p->rows; i++) {
-        float *g = p->ws->gate_up + i * ld;
-        p->k->glu(g + row0, g + row0, g + F + row0, row1 - row0, p->c->act);
+        const float *g = p->ws->gate_up + i * ld;
+        p->k->glu(p->ws->act + i * p->ws->ld_act + row0, g + row0, g + F + row0, row1 - row0, p->c->act);
         zb_round_row(p, *out, i, row0, row1 - row0);
     }
 }
@@ -145,35 +145,36 @@ static void feed_forward(const pass *p, const block_run *r)
     const zb_block_weights *b = r->b;
     const size_t h = c->hidden_size, F = c->ffn_size, ld = zb_row_length(3 * zb_adapter_step(c)),
                  ld_g = zb_row_length(2 * F);
-    const operand normed = zb_operand(p, ws->normed, h, 0), act = zb_operand(p, ws->gate_up, ld_g, 1);
+    const operand in = zb_operand(p, ws->ffn_in, h, 0), act = zb_operand(p, ws->act, ws->ld_act, 1),
+                  low = zb_operand(p, ws->ffn_adapter, ld, 2), out = zb_operand(p, ws->ffn_out, h, 0);
+    const block_run adapter = {.adapter = low};
     const int joined = b->gate_up.rows > 0;
     const zb_mat gate = joined ? zb_mat_rows(&b->gate_up, 0, F) : b->gate,
                  up = joined ? zb_mat_rows(&b->gate_up, F, F) : b->up;
     const float *bias = b->gate_up_bias;
-    product_job job = {.parts = {{gate, normed, ws->gate_up, ld_g, bias, 0},
-                                 {up, normed, ws->gate_up + F, ld_g, bias == NULL ? NULL : bias + F, 0}},
+    product_job job = {.parts = {{gate, in, ws->gate_up, ld_g, bias, 0},
+                                 {up, in, ws->gate_up + F, ld_g, bias == NULL ? NULL : bias + F, 0}},
                        .n_parts = 2,
                        .after = after_gate_up,
                        .arg = &act};
     if (c->mlp_adapter) {
-        const zb_mat *out = &r->u->gate_up_adapter[1];
+        const zb_mat *wide = &r->u->gate_up_adapter[1];
         zb_multiply(p, ZB_OP_FFN_ADAPTER,
-                    &(product_job){.parts = {{r->u->gate_up_adapter[0], normed, ws->adapter, ld, NULL, 0}},
+                    &(product_job){.parts = {{r->u->gate_up_adapter[0], in, ws->ffn_adapter, ld, NULL, 0}},
                                    .n_parts = 1,
                                    .after = after_adapter,
-                                   .arg = r},
+                                   .arg = &adapter},
                     1);
-        job.parts[job.n_parts++] = (product){zb_mat_rows(out, 0, F), r->adapter, ws->gate_up, ld_g, NULL, 1};
-        job.parts[job.n_parts++] = (product){zb_mat_rows(out, F, F), r->adapter, ws->gate_up + F, ld_g, NULL, 1};
+        job.parts[job.n_parts++] = (product){zb_mat_rows(wide, 0, F), low, ws->gate_up, ld_g, NULL, 1};
+        job.parts[job.n_parts++] = (product){zb_mat_rows(wide, F, F), low, ws->gate_up + F, ld_g, NULL, 1};
     }
     zb_multiply(p, ZB_OP_GATE_UP, &job, 1);
-    zb_multiply(p, ZB_OP_DOWN,
-                &(product_job){.parts = {{b->down, act, ws->normed, h, b->down_bias, 0}},
-                               .n_parts = 1,
-                               .after = after_down,
-                               .arg = &normed},
-                1);
-    zb_multiply(p, ZB_OP_LINEAR, &(product_job){.parts = {{r->u->linear, normed, ws->t, h, NULL, 0}}, .n_parts = 1}, 1);
+    zb_multiply(
+        p, ZB_OP_DOWN,
+        &(product_job){
+            .parts = {{b->down, act, ws->ffn_out, h, b->down_bias, 0}}, .n_parts = 1, .after = after_down, .arg = &out},
+        1);
+    zb_multiply(p, ZB_OP_LINEAR, &(product_job){.parts = {{r->u->linear, out, ws->t, h, NULL, 0}}, .n_parts = 1}, 1);
 }
 
 /* ---- the block ---- */
@@ -200,7 +201,7 @@ void zb_shared_block(const pass *p, const zb_layer *row)
     qkv(p, &r);
     zb_attend(p, (size_t)row->use);
     zb_multiply(p, ZB_OP_O,
-                &(product_job){.parts = {{r.b->o, zb_operand(p, ws->attn, zb_row_length(q), 1), ws->t, h, NULL, 0}},
+                &(product_job){.parts = {{r.b->o, zb_operand(p, ws->attn, zb_row_length(q), 1), ws->o, h, NULL, 0}},
                                .n_parts = 1},
                 1);
     start = zb_profile_now(&ws->profile);

@@ -57,6 +57,8 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->x0 = take_rows(&l, rows, h);
     ws->t = take_rows(&l, rows, h);
     ws->normed = take_rows(&l, rows, h);
+    ws->o = ws->t;
+    ws->ffn_in = ws->ffn_out = ws->normed;
     ws->cos = take_rows(&l, rows, c->use_rope ? c->head_dim / 2 : 0);
     ws->sin = take_rows(&l, rows, c->use_rope ? c->head_dim / 2 : 0);
     ws->half = take_rows(&l, rows * reused, zb_row_length(q + 2 * kv));
@@ -74,9 +76,12 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->proj = take_rows(&l, rows, zb_row_length(p->in_rows));
     ws->conv = take_rows(&l, rows, zb_row_length(p->conv_channels));
     ws->y = take_rows(&l, rows, zb_row_length(c->mamba_inner));
+    ws->gated = ws->y;
     ws->dt = take_rows(&l, rows, zamba1 ? c->mamba_inner : c->mamba_heads);
+    ws->dt_raw = ws->dt;
     ws->dbc = take_rows(&l, rows, zamba1 * c->mamba_heads * (c->mamba_dt_rank + 2 * c->mamba_state));
     ws->adapter = take_rows(&other, rows, hybrid * zb_row_length(3 * zb_adapter_step(c)));
+    ws->ffn_adapter = ws->adapter;
     ws->attn = take_rows(&other, rows, hybrid * zb_row_length(q));
     layout ffn = other; /* wide, q, k and v have been used when the feed-forward begins */
     ws->wide = take_rows(&other, rows, hybrid * zb_row_length(2 * h));
@@ -84,6 +89,8 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->k = take_rows(&other, rows, hybrid * zb_row_length(kv));
     ws->v = take_rows(&other, rows, hybrid * zb_row_length(kv));
     ws->gate_up = take_rows(&ffn, rows, hybrid * zb_row_length(2 * c->ffn_size));
+    ws->act = ws->gate_up;
+    ws->ld_act = zb_row_length(2 * c->ffn_size);
     return greatest(l.at, greatest(other.at, ffn.at));
 }
 
@@ -117,7 +124,7 @@ zb_bytes8 zb_workspace_ordered(zb_workspace *ws, size_t n, int worker, float **r
     return b;
 }
 
-static void workspace_free(zb_workspace *ws)
+void zb_workspace_drop(zb_workspace *ws)
 {
     zb_free_aligned(ws->block);
     zb_free_aligned(ws->worker);
@@ -195,7 +202,7 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
             ws->part_capacity = n;
     }
     if (st != ZAMBA_OK) {
-        workspace_free(ws);
+        zb_workspace_drop(ws);
         return st;
     }
     ws->profile.on = profiled;
@@ -217,6 +224,6 @@ void zb_workspace_free_all(zamba_model *m)
     while (m->workspaces != NULL) {
         zb_workspace *ws = m->workspaces;
         m->workspaces = ws->next;
-        workspace_free(ws);
+        zb_workspace_drop(ws);
     }
 }

@@ -34,20 +34,25 @@ struct zb_workspace {
     /* [rows, ...] */
     float *x, *x0;     /* residual stream, embedding: hidden          */
     float *t, *normed; /* hidden                                      */
+    /* hidden; unless a tape keeps them apart they stand where t and normed do */
+    float *o, *ffn_in, *ffn_out;
     /* [rows, zb_row_length(...)] */
-    float *wide;     /* 2 hidden: normalised concat                 */
-    float *proj;     /* in_proj                                     */
-    float *conv, *y; /* conv channels; inner                        */
-    float *dt;       /* heads, or inner in Mamba-1                  */
-    float *dbc;      /* Mamba-1: heads * (dt_rank + 2 state)        */
+    float *wide;        /* 2 hidden: normalised concat                 */
+    float *proj;        /* in_proj                                     */
+    float *conv, *y;    /* conv channels; inner                        */
+    float *gated;       /* what out_proj reads; the same as y, unless a tape keeps both                   */
+    float *dt, *dt_raw; /* heads, or inner in Mamba-1; dt_raw: Mamba-1, before softplus; the same, unless a tape ... */
+    float *dbc;         /* Mamba-1: heads * (dt_rank + 2 state)        */
     float *q, *k, *v, *attn;
     float *gate_up;        /* 2 ffn                                       */
+    float *act;            /* [rows, ld_act]: ffn; the first half of gate_up, unless a tape ...              */
     float *adapter;        /* 3 adapter_rank                              */
+    float *ffn_adapter;    /* adapter_rank, rows as adapter; the same, unless a tape ...                      */
     float *cos, *sin;      /* head_dim / 2                                */
     float *half;           /* [blocks, rows, q + 2 kv]: see shared_block.c */
     float *factor, *ratio; /* [blocks, rows], [rows]                      */
     uint16_t *rounded[3];  /* [rows, rounded_width[i]]: operands as bf16; NULL where no product computes in it */
-    size_t rounded_width[3];
+    size_t rounded_width[3], ld_act;
     zb_bytes8 bytes8[3]; /* the same in 8 bits; q NULL where no product computes in them */
     float *block;        /* the one arena behind all of these; what a mixer and what a shared block uses overlap */
     zb_profile profile;
@@ -66,6 +71,8 @@ zamba_status zb_workspace_take(zamba_model *m, size_t rows, size_t spans, size_t
                                zamba_error *err);
 void zb_workspace_give(zamba_model *m, zb_workspace *ws);
 void zb_workspace_free_all(zamba_model *m);
+/* Instead of giving it back. */
+void zb_workspace_drop(zb_workspace *ws);
 
 /* A worker's room for ZB_ORDERED_ROWS rows of n numbers in a matrix's own order of columns, and for one row of f32. */
 zb_bytes8 zb_workspace_ordered(zb_workspace *ws, size_t n, int worker, float **row);

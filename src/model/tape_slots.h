@@ -1,0 +1,117 @@
+/* tape_slots.h — inside of a tape: what it keeps of each layer, and what the files of the way back share (tape.c,
+ * back_products.c, back_mixer.c, back_block.c). */
+#ifndef ZB_TAPE_SLOTS_H
+#define ZB_TAPE_SLOTS_H
+
+#include "model/pass.h"
+#include "model/tape.h"
+
+/* Activations of one layer: where the workspace's pointers of the same names stand while the layer runs. */
+typedef struct zb_slot {
+    float *x; /* the residual stream before the layer */
+    float *normed, *proj, *conv, *y, *gated, *dt, *dt_raw, *dbc;
+    float *wide, *q, *k, *v, *attn, *adapter, *ffn_adapter, *o, *ffn_in, *gate_up, *act, *ffn_out, *t;
+} zb_slot;
+
+struct zb_tape {
+    zamba_model *m;
+    zb_params *p;
+    zb_tape_options o;
+    zb_workspace *ws;
+    pass pass; /* the last forward */
+    zb_slot *slots;
+    zamba_sequence *sequences; /* [examples]; each has the state of one layer */
+    zamba_batch_item *items;
+    float *kept; /* the arena behind the slots */
+    float *last; /* [rows, hidden]: after the final norm */
+    float *back; /* the arena behind what follows */
+    /* gradients by what the names say; [rows, ...] with the row lengths of the workspace */
+    float *dx, *dx0, *dnormed, *dt_, *dwide, *dgated, *dproj, *dconv, *ddt, *ddbc, *dq, *dk, *dv, *dattn, *dlow, *do_,
+        *dffn_in, *dact, *dgate_up, *dffn_out;
+    float *states;   /* chunk states of one layer: [rows / chunk + examples, inner, state] */
+    float *shares;   /* of dB and dC: [units, rows, 2 state]                                 */
+    float *runs;     /* of gradients of vectors of the recurrence: [examples, ...] */
+    float *both;     /* [row blocks, 2 hidden]: a row of [x ; x0]           */
+    float *partials; /* of gradients of vectors: [row blocks, widest]                        */
+    float *logits;   /* [ZB_LOSS_ROWS, vocab]                                                */
+    float *prepared; /* gradients by outputs of products as products take them               */
+    size_t prepared_floats, prepared_at;
+    float *worker; /* scratch of worker w at w * worker_floats */
+    size_t worker_floats, kept_floats, back_floats;
+    zb_ready_fn ready;
+    void *ready_ctx;
+};
+
+#define ZB_LOSS_ROWS ((size_t)256)
+/* Rows whose gradients by a vector are added up before they meet those of others. */
+#define ZB_BACK_ROWS ((size_t)64)
+
+/* Channels of a head of Mamba-1, heads of a group of Mamba-2, that one task takes. */
+#define ZB_SCAN_UNIT ((size_t)64)
+size_t zb_back_unit(const zb_config *c);
+
+/* Before a layer's forward: keep x, begin with empty states, let the workspace stand in the layer's slot. */
+void zb_tape_enter(const pass *p, size_t layer);
+/* After the last one. */
+void zb_tape_leave(const pass *p);
+
+static inline float *zb_tape_worker(const zb_tape *t, int worker)
+{
+    return t->worker + (size_t)worker * t->worker_floats;
+}
+
+/* ---- products backwards (back_products.c) ---- */
+
+/* A gradient [rows, n] by the outputs of a product, as the products of the way back take it. */
+typedef struct zb_dy {
+    const float *y;
+    size_t ld, n, rows;
+    uint16_t *b; /* rounded to bf16, [rows, ld_b], or NULL */
+    size_t ld_b;
+    void *t; /* transposed, [n, ld_t]: bf16 if b, else f32; NULL: no weight wants a gradient */
+    size_t ld_t;
+} zb_dy;
+
+/* Forget all that was prepared; prepare y. */
+void zb_back_begin(zb_tape *t);
+zb_dy zb_back_prepare(zb_tape *t, const float *y, size_t ld, size_t n, size_t rows, int weights);
+
+/* y = x w^T: dx [+]= dy w, dw += dy^T x. */
+typedef struct zb_back_part {
+    zb_mat w;  /* rows 0: nothing to do                     */
+    float *dw; /* [w.rows, w.cols], or NULL                 */
+    zb_dy dy;  /* n = w.rows                                */
+    const float *x;
+    size_t ld_x;
+} zb_back_part;
+
+/* Parts with the same dx (NULL: not wanted), whose x may differ. */
+typedef struct zb_back_job {
+    zb_back_part parts[6];
+    size_t n_parts;
+    float *dx;
+    size_t ld_dx;
+    int accumulate;
+} zb_back_job;
+
+void zb_back_multiply(zb_tape *t, const zb_back_job *jobs, size_t n_jobs);
+
+/* d[c] += sum over rows of y[row * ld + c], c < n. d NULL: nothing. */
+void zb_back_sum(zb_tape *t, float *d, const float *y, size_t ld, size_t n, size_t rows);
+
+/* Work on blocks of ZB_BACK_ROWS rows that also adds to gradients of vectors: fn adds those of its rows to partial [n],
+ * which are summed in the order of the rows and added to d (NULL: dropped). */
+typedef void (*zb_back_rows_fn)(zb_tape *t, const void *arg, size_t row0, size_t row1, float *partial);
+void zb_back_rows(zb_tape *t, float *d, size_t n, zb_back_rows_fn fn, const void *arg);
+
+/* Gradient of an entry of the tensor list, or NULL: it is not wanted. index: which one that was. */
+float *zb_grad(const zb_tape *t, zb_role role, int32_t layer, int32_t block, int32_t use);
+
+/* ---- the stations backwards ---- */
+
+/* In: t->dx, gradient by the layer's output. Out: t->dx by its input; after a shared block t->dt_ by what that gave. */
+void zb_back_mixer(zb_tape *t, size_t layer);
+/* In: t->dt_. Adds to t->dx and t->dx0. */
+void zb_back_block(zb_tape *t, size_t layer);
+
+#endif

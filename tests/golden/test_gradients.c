@@ -1,0 +1,182 @@
+/* test_gradients.c — loss and the gradient of every parameter against PyTorch's, for every golden model; and that they
+ * depend neither on threads nor on whether activations were kept or made again. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+#include "model/tape.h"
+#include "support/golden.h"
+
+#define CHECK(condition, ...)                                                                                          \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            fail_msg(__VA_ARGS__);                                                                                     \
+    } while (0)
+
+static const char *const models[] = {"zamba1-tiny", "zamba2-1.2b-tiny", "zamba2-2.7b-tiny", "zamba2-7b-tiny",
+                                     "zamba2-untied-sharded-bf16-tiny"};
+
+/* Cross entropy of rows with a target, all with the same weight. */
+typedef struct loss {
+    const zb_kernels *k;
+    const int32_t *targets;
+    double *row_loss;
+    float weight;
+} loss;
+
+static void loss_row(void *ctx, size_t row, float *logits, size_t vocab)
+{
+    const loss *l = ctx;
+    float lse;
+    if (l->targets[row] >= 0)
+        l->row_loss[row] = -(double)l->k->cross_entropy(logits, vocab, (size_t)l->targets[row], l->weight, 0, &lse);
+    else
+        memset(logits, 0, vocab * sizeof *logits);
+}
+
+typedef struct result {
+    double loss;
+    zb_params p;
+    zamba_model *m;
+} result;
+
+/* Rows of ids [n_rows, n] with labels as transformers has them (shifted inside, -100: none); mask: NULL or 1 where
+ * real. */
+static result run(const char *model, const int32_t *ids, const int32_t *labels, const int32_t *mask, size_t n_rows,
+                  size_t n, int threads, int checkpoint)
+{
+    result r = {.m = golden_model(model, ZAMBA_DT_FLOOR_CONFIG, threads)};
+    zamba_error err;
+    zb_tape *t;
+    CHECK_OK(zb_params_open(&r.p, r.m, 0, &err), err);
+    CHECK_OK(zb_tape_open(&t, &r.p, &(zb_tape_options){n_rows * n, n_rows, checkpoint}, &err), err);
+    zb_example *examples = calloc(n_rows, sizeof *examples);
+    int32_t *targets = calloc(n_rows * n, sizeof *targets);
+    double *row_loss = calloc(n_rows * n, sizeof *row_loss);
+    size_t rows = 0, wanted = 0;
+    for (size_t i = 0; i < n_rows; i++) {
+        examples[i].ids = ids + i * n;
+        for (size_t k = 0; k < n && (mask == NULL || mask[i * n + k] != 0); k++, rows++) {
+            examples[i].n++;
+            targets[rows] = k + 1 < n && labels[i * n + k + 1] >= 0 ? labels[i * n + k + 1] : -1;
+            wanted += targets[rows] >= 0;
+        }
+    }
+    loss l = {r.m->kernels, targets, row_loss, 1.0f / (float)wanted};
+    CHECK_OK(zb_tape_forward(t, examples, n_rows, &err), err);
+    CHECK_OK(zb_tape_loss(t, loss_row, &l, 1, &err), err);
+    CHECK_OK(zb_tape_backward(t, NULL, NULL, &err), err);
+    for (size_t i = 0; i < rows; i++)
+        r.loss += row_loss[i] / (double)wanted;
+    free(examples);
+    free(targets);
+    free(row_loss);
+    zb_tape_close(t);
+    return r;
+}
+
+static void drop(result *r)
+{
+    zamba_model_close(r->m);
+    zb_params_close(&r->p);
+}
+
+static double relative(const float *got, const float *want, size_t n)
+{
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += pow((double)got[i] - (double)want[i], 2);
+        size += pow((double)want[i], 2);
+    }
+    return sqrt(difference) / (sqrt(size) + 1e-12);
+}
+
+static void check(const char *model, const char *file, int every)
+{
+    golden g;
+    size_t n;
+    assert_true(golden_open(&g, model, file));
+    const zb_tensor *ids_of = golden_get(&g, "input_ids");
+    int32_t *ids = golden_ids(ids_of, &n), *labels = ids, *mask = NULL;
+    if (!every) {
+        labels = golden_ids(golden_get(&g, "labels"), &n);
+        mask = golden_ids(golden_get(&g, "attention_mask"), &n);
+    }
+    result r = run(model, ids, labels, mask, ids_of->shape[0], ids_of->shape[1], 2, 0);
+    const double tolerance = golden_tolerance(model, "grad_rel_l2");
+    const float want_loss = *(const float *)golden_get(&g, "loss")->data;
+    CHECK(fabs(r.loss - (double)want_loss) <= golden_tolerance(model, "loss_abs"), "%s %s: loss %.7f, wanted %.7f",
+          model, file, r.loss, (double)want_loss);
+    size_t compared = 0;
+    double worst = 0;
+    for (size_t i = 0; i < r.p.n; i++) {
+        const zb_spec *s = &r.m->plan.specs[i];
+        char name[256];
+        snprintf(name, sizeof name, "grad.%s", s->name);
+        const zb_tensor *want = zb_tensors_find(&g.tensors, name);
+        if (want == NULL) {
+            CHECK(!every, "%s %s: no gradient of %s in the golden", model, file, s->name);
+            continue;
+        }
+        const double d = relative(r.p.grad + r.p.at[i], want->data, zb_spec_elements(s));
+        worst = d > worst ? d : worst;
+        CHECK(d <= tolerance, "%s %s: gradient of %s is off by %.2e, at most %.2e", model, file, s->name, d, tolerance);
+        compared++;
+    }
+    assert_true(compared > 0);
+    print_message("%s %s: %zu gradients, relative error up to %.1e\n", model, file, compared, worst);
+    drop(&r);
+    if (!every) {
+        free(labels);
+        free(mask);
+    }
+    free(ids);
+    golden_close(&g);
+}
+
+static void test_every_gradient(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        check(models[i], "train.safetensors", 1);
+}
+
+static void test_masked(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        check(models[i], "train_masked.safetensors", 0);
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        golden g;
+        size_t n;
+        assert_true(golden_open(&g, models[i], "train.safetensors"));
+        const zb_tensor *t = golden_get(&g, "input_ids");
+        int32_t *ids = golden_ids(t, &n);
+        result one = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 1, 0),
+               three = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 3, 0),
+               again = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 2, 1);
+        assert_memory_equal(one.p.grad, three.p.grad, one.p.floats * sizeof(float));
+        assert_memory_equal(one.p.grad, again.p.grad, one.p.floats * sizeof(float));
+        drop(&one);
+        drop(&three);
+        drop(&again);
+        free(ids);
+        golden_close(&g);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_gradient),
+        cmocka_unit_test(test_masked),
+        cmocka_unit_test(test_same_bits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
