@@ -2,6 +2,7 @@
  * (SSE2 on x86-64). Products and sums round separately. */
 #ifdef ZB_HAVE_GENERIC
 
+#include <math.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -30,6 +31,24 @@ static inline vf v_fma(vf a, vf b, vf c)
 static inline float v_hsum(vf a)
 {
     return (a[0] + a[2]) + (a[1] + a[3]);
+}
+
+static inline vf v_sqrt(vf a)
+{
+#ifdef __SSE2__
+    return (vf)_mm_sqrt_ps((__m128)a);
+#else
+    return (vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])};
+#endif
+}
+
+static inline void v_transpose(vf r[VW])
+{
+    const vf a = r[0], b = r[1], c = r[2], d = r[3]; /* compilers find the instructions for this */
+    r[0] = (vf){a[0], b[0], c[0], d[0]};
+    r[1] = (vf){a[1], b[1], c[1], d[1]};
+    r[2] = (vf){a[2], b[2], c[2], d[2]};
+    r[3] = (vf){a[3], b[3], c[3], d[3]};
 }
 
 static inline vf v_load_n(const float *p, size_t n)

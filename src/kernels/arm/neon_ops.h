@@ -20,6 +20,22 @@ static inline float v_hsum(vf a)
     return vaddvq_f32((float32x4_t)a);
 }
 
+static inline vf v_sqrt(vf a)
+{
+    return (vf)vsqrtq_f32((float32x4_t)a);
+}
+
+static inline void v_transpose(vf r[VW])
+{
+    const float32x4_t a = (float32x4_t)r[0], b = (float32x4_t)r[1], c = (float32x4_t)r[2], d = (float32x4_t)r[3];
+    const float64x2_t even = vreinterpretq_f64_f32(vtrn1q_f32(a, b)), odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
+    const float64x2_t even2 = vreinterpretq_f64_f32(vtrn1q_f32(c, d)), odd2 = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
+    r[0] = (vf)vtrn1q_f64(even, even2);
+    r[1] = (vf)vtrn1q_f64(odd, odd2);
+    r[2] = (vf)vtrn2q_f64(even, even2);
+    r[3] = (vf)vtrn2q_f64(odd, odd2);
+}
+
 static inline vf v_load_n(const float *p, size_t n)
 {
     float lanes[VW] = {0};

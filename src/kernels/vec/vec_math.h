@@ -61,10 +61,10 @@ INLINE vf v_softplus(vf x)
     return v_fma(p, u, v_select(x < v_zero(), v_zero(), x));
 }
 
-/* x * Phi(x) with the exact normal distribution, absolute error below 2e-7 max(1, |x|).
+/* Phi(x), the normal distribution, absolute error below 2e-7.
  *   t = |x| / sqrt 2;  erfc(t) = exp(-t Q(t)), Q minimax of degree 8 on [0, 5], weighted by erfc
- * The negative side is formed from erfc itself, so it has no cancellation. At minus infinity it is NaN, as in torch. */
-INLINE vf v_gelu(vf x)
+ * The negative side is formed from erfc itself, so it has no cancellation. */
+INLINE vf v_normal(vf x)
 {
     const vf five = v_set1(5.0f);
     const vf t = v_abs(x) * 0.70710678f;
@@ -78,7 +78,13 @@ INLINE vf v_gelu(vf x)
     q = v_fma(q, c, v_set1(6.36616111e-1f));
     q = v_fma(q, c, v_set1(1.12837934f));
     const vf tail = v_exp(-t * q) * 0.5f;
-    return x * v_select(x > v_zero(), v_set1(1.0f) - tail, tail);
+    return v_select(x > v_zero(), v_set1(1.0f) - tail, tail);
+}
+
+/* x * Phi(x), absolute error below 2e-7 max(1, |x|). At minus infinity it is NaN, as in torch. */
+INLINE vf v_gelu(vf x)
+{
+    return x * v_normal(x);
 }
 
 /* 0.5 x (1 + tanh(y)) = x sigmoid(2y) */
@@ -99,6 +105,38 @@ INLINE vf v_activate(vf x, zb_act act)
     case ZB_ACT_RELU:
         break;
     }
+    return v_select(x < v_zero(), v_zero(), x);
+}
+
+/* The derivative of silu: s (1 + x (1 - s)). */
+INLINE vf v_silu_slope(vf x)
+{
+    const vf one = v_set1(1.0f), s = v_sigmoid(x);
+    return s * v_fma(x, one - s, one);
+}
+
+/* act(x), and its derivative in *slope (ref/glu_backward.c). */
+INLINE vf v_activate_back(vf x, zb_act act, vf *slope)
+{
+    const vf one = v_set1(1.0f);
+    vf s = v_select(x > v_zero(), one, v_zero());
+    switch (act) {
+    case ZB_ACT_GELU:
+        s = v_normal(x);
+        *slope = v_fma(x * 0.39894228f, v_exp(x * x * -0.5f), s);
+        return x * s;
+    case ZB_ACT_SILU:
+        s = v_sigmoid(x);
+        *slope = s * v_fma(x, one - s, one);
+        return x * s;
+    case ZB_ACT_GELU_TANH:
+        s = v_sigmoid(x * 1.59576912f * v_fma(x * x, v_set1(0.044715f), one));
+        *slope = v_fma(x * s * (one - s) * 1.59576912f, v_fma(x * x, v_set1(0.134145f), one), s);
+        return x * s;
+    case ZB_ACT_RELU:
+        break;
+    }
+    *slope = s;
     return v_select(x < v_zero(), v_zero(), x);
 }
 

@@ -70,9 +70,63 @@ static void ssd_group_products(float *CB, const float *B, const float *C, size_t
     }
 }
 
-/* One head of the chunked form (ref/ssd_chunk.c). The decay L[t,s] is carried from row to row as a product of step
- * decays, as the recurrence has it: a difference of cumulated logarithms would lose its last digits to cancellation
- * once the sum is large. Products below 1e-37 become 0: no denormals, and nothing else that f32 sums would notice. */
+/* A head's steps dt and decays exp(dt A) of n rows, zeros behind them. */
+static void ssd_steps(float *step, float *decay, const float *dt, size_t ld_dt, float A, size_t n)
+{
+    memset(step, 0, ZB_SSD_CHUNK * sizeof(float));
+    memset(decay, 0, ZB_SSD_CHUNK * sizeof(float));
+    for (size_t t = 0; t < n; t++)
+        step[t] = dt[t * ld_dt];
+    for (size_t t = 0; t < n; t += VW)
+        v_store(decay + t, v_exp(v_load(step + t) * A));
+}
+
+/* L, row t - 1 of the decay matrix (all zeros before row 0), becomes row t. The decay L[t,s] is carried from row to row
+ * as a product of step decays, as the recurrence has it: a difference of cumulated logarithms would lose its last
+ * digits to cancellation once the sum is large. Products below 1e-37 become 0: no denormals, and nothing else that f32
+ * sums would notice. */
+INLINE void ssd_decay_row(float *L, size_t t, float decay)
+{
+    const vf a = v_set1(decay), tiny = v_set1(1e-37f);
+    for (size_t s = 0; s < t; s += VW) {
+        const vf v = v_load(L + s) * a;
+        v_store(L + s, v_select(v < tiny, v_zero(), v));
+    }
+    L[t] = 1;
+}
+
+/* The same for the state before the chunk: its decay up to a row. */
+INLINE float ssd_decay_since(float since, float decay)
+{
+    since *= decay;
+    return since < 1e-37f ? 0 : since;
+}
+
+/* xw [n, P]: x times its weight in the state after the chunk, L being the last row of the decay matrix. */
+static void ssd_weighted(float *xw, const float *x, size_t ld_x, const float *L, const float *step, size_t n, size_t P)
+{
+    for (size_t s = 0; s < n; s++) {
+        const vf weight = v_set1(L[s] * step[s]);
+        for (size_t p = 0; p < P; p += VW) {
+            const size_t w = min_size(VW, P - p);
+            v_store_upto(xw + s * P + p, v_load_upto(x + s * ld_x + p, w) * weight, w);
+        }
+    }
+}
+
+/* The state after the chunk: h times since, and the weighted inputs. */
+static void ssd_advance(float *h, float since, const float *xw, const float *B, size_t ld_bc, size_t n, size_t P,
+                        size_t N)
+{
+    const vf kept = v_set1(since);
+    for (size_t i = 0; i < P * N; i += VW) {
+        const size_t w = min_size(VW, P * N - i);
+        v_store_upto(h + i, v_load_upto(h + i, w) * kept, w);
+    }
+    outer_block(h, N, P, N, xw, 1, P, B, ld_bc, n, n);
+}
+
+/* One head of the chunked form (ref/ssd_chunk.c). */
 static void ssd_head(float *y, size_t ld_y, float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt,
                      float A, const float *B, const float *C, size_t ld_bc, float D, size_t n, size_t P, size_t N,
                      const float *CB, float *scratch)
@@ -82,25 +136,14 @@ static void ssd_head(float *y, size_t ld_y, float *h, const float *x, size_t ld_
     float *step = xw + ZB_SSD_CHUNK * P;         /* [chunk]: dt */
     float *decay = step + ZB_SSD_CHUNK;          /* [chunk]: exp(dt A), one row's */
     float *L = decay + ZB_SSD_CHUNK;             /* [chunk]: row t of the decay matrix */
-    const vf tiny = v_set1(1e-37f);
 
-    memset(step, 0, 3 * ZB_SSD_CHUNK * sizeof(float));
-    for (size_t t = 0; t < n; t++)
-        step[t] = dt[t * ld_dt];
-    for (size_t t = 0; t < n; t += VW)
-        v_store(decay + t, v_exp(v_load(step + t) * A));
-
+    ssd_steps(step, decay, dt, ld_dt, A, n);
+    memset(L, 0, ZB_SSD_CHUNK * sizeof(float));
     dot_block_f32(y, ld_y, C, ld_bc, n, h, N, N, P, 0); /* what the old state gives: C[t].h[p] */
     float since = 1;                                    /* decay of the old state up to row t */
     for (size_t t = 0; t < n; t++) {
-        since *= decay[t];
-        since = since < 1e-37f ? 0 : since;
-        const vf a = v_set1(decay[t]);
-        for (size_t s = 0; s < t; s += VW) {
-            const vf v = v_load(L + s) * a;
-            v_store(L + s, v_select(v < tiny, v_zero(), v));
-        }
-        L[t] = 1;
+        since = ssd_decay_since(since, decay[t]);
+        ssd_decay_row(L, t, decay[t]);
         for (size_t s = 0; s <= t; s += VW)
             v_store(M + t * ZB_SSD_CHUNK + s, v_load(CB + t * ZB_SSD_CHUNK + s) * v_load(L + s) * v_load(step + s));
         for (size_t p = 0; p < P; p += VW) {
@@ -110,20 +153,8 @@ static void ssd_head(float *y, size_t ld_y, float *h, const float *x, size_t ld_
         }
     }
     outer_block(y, ld_y, n, P, M, ZB_SSD_CHUNK, 1, x, ld_x, n, 1);
-
-    for (size_t s = 0; s < n; s++) {
-        const vf weight = v_set1(L[s] * step[s]);
-        for (size_t p = 0; p < P; p += VW) {
-            const size_t w = min_size(VW, P - p);
-            v_store_upto(xw + s * P + p, v_load_upto(x + s * ld_x + p, w) * weight, w);
-        }
-    }
-    const vf kept = v_set1(since);
-    for (size_t i = 0; i < P * N; i += VW) {
-        const size_t w = min_size(VW, P * N - i);
-        v_store_upto(h + i, v_load_upto(h + i, w) * kept, w);
-    }
-    outer_block(h, N, P, N, xw, 1, P, B, ld_bc, n, n);
+    ssd_weighted(xw, x, ld_x, L, step, n, P);
+    ssd_advance(h, since, xw, B, ld_bc, n, P, N);
 }
 
 static void ssd_chunk(float *y, size_t ld_y, float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt,
@@ -140,6 +171,24 @@ static void ssd_chunk(float *y, size_t ld_y, float *h, const float *x, size_t ld
         products_of = g;
         ssd_head(y + j * P, ld_y, h + j * P * N, x + j * P, ld_x, dt + j, ld_dt, A[j], B + g * N, C + g * N, ld_bc,
                  D[j], n, P, N, CB, rest);
+    }
+}
+
+static void ssd_state(float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *A,
+                      const float *B, size_t ld_bc, size_t n, zb_ssm_dims d, size_t j0, size_t j1, float *scratch)
+{
+    const size_t P = d.head_dim, N = d.d_state;
+    float *step = scratch, *decay = step + ZB_SSD_CHUNK, *L = decay + ZB_SSD_CHUNK, *xw = L + ZB_SSD_CHUNK;
+    for (size_t j = j0; n > 0 && j < j1; j++) {
+        float since = 1;
+        ssd_steps(step, decay, dt + j, ld_dt, A[j], n);
+        memset(L, 0, ZB_SSD_CHUNK * sizeof(float));
+        for (size_t t = 0; t < n; t++) {
+            since = ssd_decay_since(since, decay[t]);
+            ssd_decay_row(L, t, decay[t]);
+        }
+        ssd_weighted(xw, x + j * P, ld_x, L, step, n, P);
+        ssd_advance(h + j * P * N, since, xw, B + j / (d.heads / d.groups) * N, ld_bc, n, P, N);
     }
 }
 

@@ -10,7 +10,8 @@
  * and after including vec_types.h the operations
  *   v_fma(a, b, c)          a*b + c (one rounding or two, but always the same in one set)
  *   v_hsum(a)               the sum of all lanes in one fixed order
- *   v_set1(x)
+ *   v_set1(x), v_sqrt(a)
+ *   v_transpose(r)          VW vectors in place: lane j of r[i] and lane i of r[j] change places
  *   v_load_n(p, n), v_store_n(p, a, n)  the first n < VW lanes; the others load as zero
  *   v_from_bf16(p), v_from_f16(p)       VW elements, any alignment */
 #ifndef ZB_VEC_OPS_H
@@ -62,12 +63,26 @@ INLINE vf v_load_strided(const float *p, size_t stride, size_t n)
     return v_load(lanes);
 }
 
-/* Rounded to the nearest bf16, ties to even; NaN stays NaN: zb_f32_bf16 in lanes. */
-INLINE vh v_to_bf16(vf a)
+/* Rounded to the nearest bf16, ties to even; NaN stays NaN: zb_f32_bf16 in the upper halves of the lanes. */
+INLINE vu v_round_bf16(vf a)
 {
     const vu u = (vu)a, rounded = u + 0x7FFFu + (u >> 16 & 1u);
     const vu nan = (vu)((vi)(u & 0x7FFFFFFFu) > 0x7F800000);
-    return __builtin_convertvector(((nan & (u | 0x400000u)) | (~nan & rounded)) >> 16, vh);
+    return (nan & (u | 0x400000u)) | (~nan & rounded);
+}
+
+INLINE vh v_to_bf16(vf a)
+{
+    return __builtin_convertvector(v_round_bf16(a) >> 16, vh);
+}
+
+/* The column of v_load_strided; what is between stays. */
+INLINE void v_store_strided(float *p, size_t stride, vf a, size_t n)
+{
+    float lanes[VW];
+    v_store(lanes, a);
+    for (size_t i = 0; i < n; i++)
+        p[i * stride] = lanes[i];
 }
 
 /* One vector of stored numbers as f32. */

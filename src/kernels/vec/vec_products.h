@@ -307,6 +307,15 @@ static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const f
             else
                 outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r, OUT_V * VW,
                            1, OUT_V);
+#if OUT_V > 2
+        for (; c + 2 * VW <= cols; c += 2 * VW)
+            if (left >= OUT_R)
+                outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r, 2 * VW,
+                           OUT_R, 2);
+            else
+                outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r, 2 * VW, 1,
+                           2);
+#endif
         for (; c < cols; c += VW)
             if (left >= OUT_R)
                 outer_tile(o + r * ld_o + c, ld_o, a + r * row_a, row_a, step_a, b + c, ld_b, n, first + r,

@@ -12,6 +12,11 @@
 #include "kernels/vec/vec_kv.h"
 #include "kernels/vec/vec_attention.h"
 #include "kernels/vec/vec_mixers.h"
+#include "kernels/vec/vec_transpose.h"
+#include "kernels/vec/vec_backward.h"
+#include "kernels/vec/vec_ssd_backward.h"
+#include "kernels/vec/vec_attention_backward.h"
+#include "kernels/vec/vec_train.h"
 
 #ifdef VEC_Q8
 #include "kernels/vec/vec_q8_ops.h"
@@ -43,6 +48,23 @@ const zb_kernels VEC_SET = {
     .scale = scale,
     .glu = glu,
     .add = add,
+    .transpose = transpose,
+    .transpose_to_bf16 = transpose_to_bf16,
+    .transpose_16 = transpose_16,
+    .add_scaled = add_scaled,
+    .sum_squares = sum_squares,
+    .rmsnorm_backward = rmsnorm_backward,
+    .rmsnorm_gated_backward = rmsnorm_gated_backward,
+    .conv1d_silu_backward = conv1d_silu_backward,
+    .dt_softplus_backward = dt_softplus_backward,
+    .ssd_state = ssd_state,
+    .ssd_chunk_backward = ssd_chunk_backward,
+    .mamba1_scan_backward = mamba1_scan_backward,
+    .attention_backward = attention_backward,
+    .rope_backward = rope_backward,
+    .glu_backward = glu_backward,
+    .cross_entropy = cross_entropy,
+    .adamw = adamw,
     .read_sum = read_sum,
 #ifdef VEC_Q8
     .matmul_q8 = matmul_q8,
