@@ -1,55 +1,9 @@
 /* test_torch.c — ref, and every other set, against what PyTorch computes (fixtures/torch.safetensors, made by
  * reference/make_kernel_fixtures.py in fp64 and stored as f32). Tolerances are relative to the largest value of the
  * array: TOL covers f32 rounding of a few operations and, for sums, of the some hundred terms that occur here. */
-#include <stdio.h>
-
-#include "io/safetensors.h"
-#include "kernels/kernel_sets.h"
-
 #define FIXTURE "tests/kernels/fixtures/torch.safetensors"
 #define TOL     1e-6
-
-static zb_tensors tensors;
-
-static const zb_tensor *find(const char *kernel, const char *of_case, const char *array)
-{
-    char name[128];
-    snprintf(name, sizeof name, "%s.%s.%s", kernel, of_case, array);
-    for (size_t i = 0; i < tensors.n; i++)
-        if (strcmp(tensors.items[i].name, name) == 0)
-            return &tensors.items[i];
-    fail_msg("%s has no %s", FIXTURE, name);
-    return NULL;
-}
-
-/* The test's own copy of an array; its element count. */
-static float *copy_of(const char *kernel, const char *of_case, const char *array)
-{
-    const zb_tensor *t = find(kernel, of_case, array);
-    float *p = block(t->bytes);
-    assert_int_equal(t->dtype, ZB_F32);
-    memcpy(p, t->data, t->bytes);
-    return p;
-}
-
-static size_t dim(const char *kernel, const char *of_case, const char *array, int i)
-{
-    const zb_tensor *t = find(kernel, of_case, array);
-    assert_true(i < t->n_dims);
-    return t->shape[i];
-}
-
-static void check_array(const zb_kernels *k, const float *got, const char *kernel, const char *of_case,
-                        const char *array)
-{
-    float *want = copy_of(kernel, of_case, array);
-    const size_t n = find(kernel, of_case, array)->bytes / 4;
-    double top = 0;
-    for (size_t i = 0; i < n; i++)
-        top = fmax(top, fabs((double)want[i]));
-    check_close(got, want, n, TOL * top, "%s: %s.%s.%s", k->name, kernel, of_case, array);
-    free(want);
-}
+#include "kernels/fixture_arrays.h"
 
 static void matmul_of(const zb_kernels *k)
 {
@@ -231,20 +185,6 @@ static void glu_of(const zb_kernels *k)
     }
 }
 
-static void run_sets(void **state, void (*test)(const zb_kernels *k))
-{
-    (void)state;
-    const zb_kernels *sets[MAX_SETS];
-    const size_t n = sets_of_this_cpu(sets);
-    for (size_t i = 0; i < n; i++)
-        test(sets[i]);
-}
-
-#define TEST(name)                                                                                                     \
-    static void test_##name(void **state)                                                                              \
-    {                                                                                                                  \
-        run_sets(state, name##_of);                                                                                    \
-    }
 TEST(matmul)
 TEST(norms)
 TEST(conv)
@@ -262,17 +202,9 @@ int main(void)
         cmocka_unit_test(test_softplus), cmocka_unit_test(test_ssm),       cmocka_unit_test(test_mamba1),
         cmocka_unit_test(test_rope),     cmocka_unit_test(test_attention), cmocka_unit_test(test_glu),
     };
-    zamba_error err;
-    zb_file file = {0};
-    zamba_status st = zb_file_map(&file, FIXTURE, &err);
-    if (st == ZAMBA_OK)
-        st = zb_safetensors_parse(&tensors, file.data, file.size, FIXTURE, &err);
-    if (st != ZAMBA_OK) {
-        fprintf(stderr, "%s\n", err.message);
+    if (!fixture_open())
         return 1;
-    }
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    zb_tensors_close(&tensors);
-    zb_file_unmap(&file);
+    fixture_close();
     return failed;
 }
