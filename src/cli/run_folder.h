@@ -10,8 +10,9 @@
 
 typedef struct run_folder run_folder;
 
-/* Make the folder if need be. `config_json`: an object with the settings of the run. resume_step 0: a new run, and an
- * E_IO if the folder holds one already; else what was written after that step is dropped and the files go on. */
+/* Make the folder if need be. `config_json`: an object with the settings of the run. resume_step > 0: what was written
+ * after that step is dropped and the files go on. 0: a new run, and E_IO if the folder holds one already. -1: begin
+ * anew over what is there. */
 zamba_status run_folder_open(run_folder **out, const char *path, const char *config_json, int64_t resume_step,
                              zamba_error *err);
 

@@ -169,10 +169,10 @@ static zamba_status finish_word(zb_bpe_train *t, open_word *w, zamba_error *err)
 }
 
 /* Plain text, without special tokens. */
-static zamba_status add_plain(zb_bpe_train *t, const char *text, size_t n, zamba_error *err)
+static zamba_status add_plain(zb_bpe_train *t, const char *text, size_t n, int begins, zamba_error *err)
 {
     zamba_status st = ZAMBA_OK;
-    open_word w = {.n = ZB_METASPACE_N, .kind = SPACE};
+    open_word w = {.n = begins ? ZB_METASPACE_N : 0, .kind = SPACE};
     memcpy(w.text, ZB_METASPACE, ZB_METASPACE_N);
     for (size_t i = 0, len; i < n && st == ZAMBA_OK; i += len) {
         len = zb_utf8_length(text + i, n - i);
@@ -198,16 +198,16 @@ static zamba_status add_plain(zb_bpe_train *t, const char *text, size_t n, zamba
     return st == ZAMBA_OK ? finish_word(t, &w, err) : st;
 }
 
-zamba_status zb_bpe_train_add(zb_bpe_train *t, const char *text, size_t n, zamba_error *err)
+zamba_status zb_bpe_train_add(zb_bpe_train *t, const char *text, size_t n, int begins, zamba_error *err)
 {
     zamba_status st = ZAMBA_OK;
     if (t->special == NULL || t->special->n == 0)
-        return n > 0 ? add_plain(t, text, n, err) : ZAMBA_OK;
+        return n > 0 ? add_plain(t, text, n, begins, err) : ZAMBA_OK;
     zb_added_walk walk = {.set = t->special, .text = text, .n = n, .special = 1};
     const zb_added *token;
     for (size_t from, to; st == ZAMBA_OK && zb_added_next(&walk, &from, &to, &token);)
         if (to > from)
-            st = add_plain(t, text + from, to - from, err);
+            st = add_plain(t, text + from, to - from, begins || from > 0, err);
     return st;
 }
 
@@ -303,9 +303,9 @@ static zamba_status text_room(zb_bpe_learned *l, size_t extra, zamba_error *err)
 static zamba_status choose_characters(const zb_bpe_train *t, const zb_bpe_train_options *o, zb_bpe_learned *l,
                                       uint32_t *piece_of, zamba_error *err)
 {
-    character *list;
-    size_t n, keep = 0;
-    uint64_t total, covered = 0;
+    character *list = NULL;
+    size_t n = 0, keep = 0;
+    uint64_t total = 0, covered = 0;
     zamba_status st = count_characters(t, &list, &n, &total, err);
     if (st != ZAMBA_OK)
         return st;
@@ -484,7 +484,7 @@ static zamba_status count_pairs(learner *l, uint32_t s, int64_t sign, uint32_t o
     const uint32_t *symbols = l->symbols + w->at;
     zamba_status st = ZAMBA_OK;
     for (uint32_t i = 0; i + 1 < w->n && st == ZAMBA_OK; i++) {
-        uint32_t index;
+        uint32_t index = 0;
         st = find_pair(l, symbols[i], symbols[i + 1], &index);
         if (st != ZAMBA_OK)
             break;

@@ -16,8 +16,9 @@ typedef struct zb_bpe_train zb_bpe_train;
 zamba_status zb_bpe_train_open(zb_bpe_train **out, const zb_added_set *special, zamba_error *err);
 void zb_bpe_train_close(zb_bpe_train *t);
 
-/* Count the words of one text, as it is encoded: a space stands in front of it. Bytes that are not UTF-8 part words. */
-zamba_status zb_bpe_train_add(zb_bpe_train *t, const char *text, size_t n, zamba_error *err);
+/* Count the words of a text, as it is encoded: a space stands in front of it, unless it goes on from an earlier part
+ * (`begins` 0). Bytes that are not UTF-8 part words. */
+zamba_status zb_bpe_train_add(zb_bpe_train *t, const char *text, size_t n, int begins, zamba_error *err);
 
 typedef struct zb_bpe_train_options {
     size_t n_pieces;        /* characters and joined pieces together                                        */

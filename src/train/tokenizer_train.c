@@ -11,6 +11,7 @@
 #include "core/utf8.h"
 #include "io/folder_out.h"
 #include "io/json.h"
+#include "io/stream.h"
 #include "tok/bpe.h"
 #include "train/bpe_train.h"
 #include "zamba_train.h"
@@ -50,66 +51,66 @@ static zamba_status progress(job *j, const char *stage, uint64_t done, uint64_t 
     return ZAMBA_OK;
 }
 
-static zamba_status add_document(job *j, const char *text, size_t n)
-{
-    if (n == 0)
-        return ZAMBA_OK;
-    j->n_documents++;
-    return zb_bpe_train_add(j->train, text, n, j->err);
-}
+enum { LINE_BYTES = 64 << 20, PART_BYTES = 1 << 20 }; /* longest line; parts in which long documents are learned */
 
-/* Documents of a text file: lines that hold nothing but the separator stand between. */
-static zamba_status read_text(job *j, const char *text, size_t n)
+static zamba_status read_text(job *j, zb_stream *in)
 {
-    const char *separator = j->o->separator != NULL ? j->o->separator : "<|endoftext|>";
+    const char *separator = j->o->separator != NULL ? j->o->separator : "<|endoftext|>", *line = "";
     const size_t n_separator = strlen(separator);
-    const char *from = text, *end = text + n;
+    int begins = 1; /* a document, with what is in `part` */
+    zb_buf part = {0};
     zamba_status st = ZAMBA_OK;
-    for (const char *line = text, *next; line < end && st == ZAMBA_OK; line = next) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        next = stop != NULL ? stop + 1 : end;
-        stop = stop != NULL ? stop : end;
-        stop -= stop > line && stop[-1] == '\r';
-        if ((size_t)(stop - line) != n_separator || memcmp(line, separator, n_separator) != 0)
-            continue;
-        st = add_document(j, from, (size_t)(line - from) - (line > from)); /* without the line end before it */
-        from = next;
-        if (st == ZAMBA_OK)
-            st = progress(j, "reading", j->n_bytes + (uint64_t)(next - text), j->total_bytes);
+    for (size_t n; line != NULL && st == ZAMBA_OK;) {
+        st = zb_stream_line(in, &line, &n, LINE_BYTES, j->err);
+        if (st != ZAMBA_OK)
+            break;
+        size_t bare = line != NULL ? n : 0;
+        while (bare > 0 && (line[bare - 1] == '\n' || line[bare - 1] == '\r'))
+            bare--;
+        const int ends = line == NULL || (bare == n_separator && memcmp(line, separator, bare) == 0);
+        if (ends) /* the line end before a separator is no part of the document */
+            while (part.n > 0 && part.data[part.n - 1] == '\n')
+                part.n--;
+        else
+            st = zb_buf_append(&part, line, n, j->err);
+        if (st == ZAMBA_OK && part.n > 0 && (ends || part.n >= PART_BYTES)) {
+            j->n_documents += (uint64_t)begins;
+            st = zb_bpe_train_add(j->train, part.data, part.n, begins, j->err);
+            part.n = 0;
+            begins = 0;
+            if (st == ZAMBA_OK)
+                st = progress(j, "reading", j->n_bytes + zb_stream_done(in), j->total_bytes);
+        }
+        begins |= ends;
     }
-    return st == ZAMBA_OK ? add_document(j, from, (size_t)(end - from)) : st;
+    zb_buf_free(&part);
+    return st;
 }
 
-static zamba_status read_jsonl(job *j, const char *path, const char *text, size_t n)
+static zamba_status read_jsonl(job *j, const char *path, zb_stream *in)
 {
-    const char *end = text + n;
+    const char *line = "";
     zamba_status st = ZAMBA_OK;
-    size_t number = 0;
-    char *name = malloc(strlen(path) + 32);
-    if (name == NULL)
-        return zb_fail_memory(j->err, path, strlen(path) + 32);
-    for (const char *line = text, *next; line < end && st == ZAMBA_OK; line = next) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
+    for (size_t n; line != NULL && st == ZAMBA_OK;) {
         json_t *value = NULL;
-        stop = stop != NULL ? stop : end;
-        next = stop < end ? stop + 1 : end;
-        number++;
-        while (line < stop && (*line == ' ' || *line == '\t' || *line == '\r'))
-            line++;
-        if (line == stop)
+        st = zb_stream_line(in, &line, &n, LINE_BYTES, j->err);
+        while (st == ZAMBA_OK && line != NULL && n > 0 && strchr(" \t\r\n", line[n - 1]) != NULL && line[n - 1] != '\0')
+            n--;
+        if (st != ZAMBA_OK || line == NULL || n == 0)
             continue;
-        snprintf(name, strlen(path) + 32, "%s: line %zu", path, number);
-        st = zb_json_parse(&value, line, (size_t)(stop - line), name, zb_json_large, j->err);
+        const size_t number = (size_t)zb_stream_lines(in);
+        st = zb_json_parse_line(&value, line, n, path, number, zb_json_large, j->err);
         const json_t *field = st == ZAMBA_OK ? json_object_get(value, "text") : NULL;
         if (st == ZAMBA_OK && !json_is_string(field))
-            st = zb_fail(j->err, ZAMBA_E_FORMAT, "%s: no \"text\" that is a string", name);
-        if (st == ZAMBA_OK)
-            st = add_document(j, json_string_value(field), json_string_length(field));
+            st = zb_fail(j->err, ZAMBA_E_FORMAT, "%s: line %zu: no \"text\" that is a string", path, number);
+        if (st == ZAMBA_OK) {
+            j->n_documents += json_string_length(field) > 0;
+            st = zb_bpe_train_add(j->train, json_string_value(field), json_string_length(field), 1, j->err);
+        }
         json_decref(value);
         if (st == ZAMBA_OK && number % 256 == 0)
-            st = progress(j, "reading", j->n_bytes + (uint64_t)(next - text), j->total_bytes);
+            st = progress(j, "reading", j->n_bytes + zb_stream_done(in), j->total_bytes);
     }
-    free(name);
     return st;
 }
 
@@ -121,17 +122,19 @@ static int ends_with(const char *text, const char *end)
 
 static zamba_status read_file(job *j, const char *path)
 {
-    zb_file f = {0};
-    zamba_status st = zb_file_map(&f, path, j->err);
-    if (st == ZAMBA_OK && f.size == 0)
-        st = zb_fail(j->err, ZAMBA_E_FORMAT, "%s: the file is empty, wanted text", path);
-    if (st == ZAMBA_OK && ends_with(path, ".jsonl"))
-        st = read_jsonl(j, path, (const char *)f.data, f.size);
-    else if (st == ZAMBA_OK)
-        st = read_text(j, (const char *)f.data, f.size);
-    j->n_bytes += f.size;
-    zb_file_unmap(&f);
-    return st == ZAMBA_OK ? progress(j, "reading", j->n_bytes, j->total_bytes) : st;
+    zb_stream *in = NULL;
+    zamba_status st = zb_stream_open(&in, path, j->err);
+    const uint64_t n_before = j->n_documents;
+    if (st == ZAMBA_OK)
+        st = ends_with(path, ".jsonl") || ends_with(path, ".jsonl.zst") ? read_jsonl(j, path, in) : read_text(j, in);
+    if (st == ZAMBA_OK && j->n_documents == n_before)
+        st = zb_fail(j->err, ZAMBA_E_FORMAT, "%s: no text in it, wanted documents to learn from", path);
+    if (st == ZAMBA_OK) {
+        j->n_bytes += zb_stream_size(in);
+        st = progress(j, "reading", j->n_bytes, j->total_bytes);
+    }
+    zb_stream_close(in);
+    return st;
 }
 
 /* ---- Special tokens --------------------------------------------------------------------------------------------- */
@@ -415,8 +418,6 @@ zamba_status zamba_tokenizer_train(const char *folder, const char *const *paths,
         j.total_bytes += stat(paths[i], &sb) == 0 && sb.st_size > 0 ? (uint64_t)sb.st_size : 0;
     for (size_t i = 0; i < n_paths && st == ZAMBA_OK; i++)
         st = read_file(&j, paths[i]);
-    if (st == ZAMBA_OK && j.n_documents == 0)
-        st = zb_fail(err, ZAMBA_E_FORMAT, "%s: no text in it", paths[0]);
     if (st == ZAMBA_OK) {
         const size_t taken = N_NAMED + N_BYTES + j.n_special;
         const zb_bpe_train_options o = {.n_pieces = (size_t)options->vocab_size - taken,
