@@ -194,6 +194,11 @@ zamba_status zb_stream_line(zb_stream *s, const char **line, size_t *n, size_t m
     return ZAMBA_OK;
 }
 
+int zb_stream_packed(const zb_stream *s)
+{
+    return s->zstd != NULL;
+}
+
 uint64_t zb_stream_lines(const zb_stream *s)
 {
     return s->lines;

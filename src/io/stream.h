@@ -18,6 +18,9 @@ zamba_status zb_stream_read(zb_stream *s, void *data, size_t n, size_t *got, zam
  * NULL after the last. Longer than max bytes: ZAMBA_E_FORMAT, with the line's number. */
 zamba_status zb_stream_line(zb_stream *s, const char **line, size_t *n, size_t max, zamba_error *err);
 
+/* Nonzero: it is unpacked on the way. */
+int zb_stream_packed(const zb_stream *s);
+
 /* Lines given so far: the number, from 1, of the last one. */
 uint64_t zb_stream_lines(const zb_stream *s);
 
