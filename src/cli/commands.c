@@ -126,6 +126,18 @@ const cli_command cli_commands[] = {
      "zamba debug logits Zamba2-1.2B --ids ids.json -o out.safetensors\n"
      "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o out.safetensors\n"
      "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors"},
+    {"data", CLI_DATA, cmd_data, "show [MODEL] FILE...", "show training data as the model will see it",
+     "Prints rows of training data token by token: learned tokens green, tokens that are only read dim, special tokens "
+     "bold between double brackets, borders between tokens drawn; without colours what is learned stands between « and "
+     "». FILE is text (.txt; documents parted by a line <|endoftext|>), JSON lines (.jsonl), or token ids (.u16, "
+     ".u32), "
+     "each also packed with zstd (.zst). Of MODEL only the tokenizer and the chat template are read. docs/TRAIN.md "
+     "describes the shapes of rows.\n\n"
+     "Every file is read whole first, and the first wrong line is an error, as it is when training begins.",
+     "zamba data show Zamba2-1.2B-instruct chats.jsonl\n"
+     "zamba data show Zamba2-1.2B stories.txt --seq 128 -n 2\n"
+     "zamba data show Zamba2-1.2B-instruct chats.jsonl --stats\n"
+     "zamba data show Zamba2-1.2B-instruct pairs.jsonl.zst --json --seed 1"},
     {"train-tokenizer", CLI_TRAIN_TOKENIZER, cmd_train_tokenizer, "FILE... -o FOLDER", "learn a tokenizer from text",
      "Learns byte-pair merges with byte fallback from text files (documents parted by a line <|endoftext|>) and .jsonl "
      "files (the field \"text\" of each line), and writes tokenizer.json, tokenizer_config.json and "

@@ -25,10 +25,11 @@ enum {
     CLI_IMATRIX = 1 << 12,
     CLI_HELP = 1 << 13, /* help, man, completion, version */
     CLI_TRAIN_TOKENIZER = 1 << 20,
+    CLI_DATA = 1 << 21,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
     CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT,
-    CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN_TOKENIZER
+    CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN_TOKENIZER | CLI_DATA
 };
 
 typedef struct cli_list {
@@ -72,6 +73,10 @@ typedef struct cli_args {
 
     int64_t layout, convert_type; /* a zamba_layout, a zamba_convert_type */
     bool force;
+
+    const char *separator;
+    int64_t data_kind, data_rows, data_seq, too_long; /* too_long: 0 cut, 1 drop, 2 error */
+    bool stats, unpacked, plain;
 
     int64_t vocab_size, min_frequency, tokenizer_kind;
     double coverage;
