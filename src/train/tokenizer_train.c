@@ -148,6 +148,9 @@ static zamba_status add_special(job *j, const char *text, int listed)
                        ZB_ADDED_MAX_BYTES);
     if (strlen(text) == 6 && strncmp(text, "<0x", 3) == 0 && text[5] == '>')
         return zb_fail(j->err, ZAMBA_E_ARG, "special token %s: that is the name of a byte", text);
+    for (size_t i = 0; i < j->set.n; i++) /* the list is sorted later */
+        if (strcmp(j->set.list[i].text, text) == 0)
+            return zb_fail(j->err, ZAMBA_E_ARG, "special token %s: it is there twice", text);
     if (listed)
         j->special[j->n_special++] = text;
     return zb_added_set_add(&j->set, text, n, flags, j->err);
@@ -303,12 +306,13 @@ static json_t *config_json(const job *j, const zb_bpe_learned *l)
         snprintf(key, sizeof key, "%d", i < N_NAMED ? (int)i : special_id(l, i - N_NAMED));
         json_object_set_new(decoder, key, token);
     }
-    json_t *config =
-        json_pack("{s:b, s:b, s:n, s:o, s:o, s:s, s:b, s:s, s:b, s:s, s:{}, s:b, s:s, s:s, s:b}", "add_bos_token", 1,
-                  "add_eos_token", 0, "add_prefix_space", "added_tokens_decoder", decoder, "additional_special_tokens",
-                  names_of(j), "bos_token", named[1], "clean_up_tokenization_spaces", 0, "eos_token", named[2],
-                  "legacy", 1, "pad_token", named[0], "sp_model_kwargs", "spaces_between_special_tokens", 0,
-                  "tokenizer_class", "LlamaTokenizer", "unk_token", named[0], "use_default_system_prompt", 0);
+    /* Not LlamaTokenizer: that class builds a pipeline of its own, which takes a space at the front for the one that is
+     * put there. */
+    json_t *config = json_pack("{s:b, s:b, s:o, s:o, s:s, s:b, s:s, s:s, s:b, s:s, s:s}", "add_bos_token", 1,
+                               "add_eos_token", 0, "added_tokens_decoder", decoder, "additional_special_tokens",
+                               names_of(j), "bos_token", named[1], "clean_up_tokenization_spaces", 0, "eos_token",
+                               named[2], "pad_token", named[0], "spaces_between_special_tokens", 0, "tokenizer_class",
+                               "PreTrainedTokenizerFast", "unk_token", named[0]);
     if (j->o->chat)
         json_object_set_new(config, "chat_template", json_string(chat_template));
     return config;
