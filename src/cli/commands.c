@@ -149,6 +149,15 @@ const cli_command cli_commands[] = {
      "Characters that are rarer than --coverage leaves room for become bytes. The same text gives the same files.",
      "zamba train-tokenizer stories.txt -o tokenizer --vocab-size 4096\n"
      "zamba train-tokenizer books.txt talk.jsonl -o tokenizer --vocab-size 8192 --chat"},
+    {"report", CLI_REPORT, cmd_report, "RUN...", "show what training runs came to, side by side",
+     "Reads the folders of training runs and prints a line for each: steps, tokens, losses, speed, time. The training "
+     "loss is the mean of the last steps; held-out values are the last ones that were measured. With --output it "
+     "writes "
+     "one page with the curves of all runs over each other, a table, the settings that differ and the last samples; of "
+     "a single run the page that `zamba train` keeps in the run's folder as report.html.",
+     "zamba report runs/first runs/second\n"
+     "zamba report runs/* -o compare.html\n"
+     "zamba report runs/first --json"},
     {"completion", CLI_HELP, cmd_completion, "bash|zsh|fish", "print a completion script for a shell",
      "The script goes to standard output.", "source <(zamba completion bash)"},
     {"man", CLI_HELP, cmd_man, "", "print the manual page", "In troff, for man(1).", "zamba man | man -l -"},

@@ -34,6 +34,7 @@ int cmd_quantize(const cli_args *args);
 int cmd_imatrix(const cli_args *args);
 int cmd_data(const cli_args *args);
 int cmd_train_tokenizer(const cli_args *args);
+int cmd_report(const cli_args *args);
 int cmd_help(const cli_args *args);
 int cmd_man(const cli_args *args);
 int cmd_completion(const cli_args *args);

@@ -203,7 +203,7 @@ const cli_option cli_options[] = {
     {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
     {"json", 0, CLI_FLAG, NULL,
      CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_EVAL |
-         CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA,
+         CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT,
      G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
     {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
      "Read JSON lines from standard input, write one JSON line for each."},
@@ -240,6 +240,7 @@ const cli_option cli_options[] = {
      "Do not put prompts and answers that are texts into the chat template."},
     {"stats", 0, CLI_FLAG, NULL, CLI_DATA, G_DATA, AT(stats), 0, 0, "",
      "Count documents, tokens, what is learned, and lengths."},
+    {"output", 'o', CLI_TEXT, "FILE", CLI_REPORT, G_OUTPUT, AT(output), 0, 0, "", "HTML page to write."},
     {"vocab-size", 0, CLI_INT, "N", CLI_TRAIN_TOKENIZER, G_DATA, AT(vocab_size), 260, 1 << 20, NULL,
      "All ids: 3 named ones, 256 bytes, characters, pieces, other special tokens."},
     {"kind", 0, CLI_CHOICE, "llama", CLI_TRAIN_TOKENIZER, G_DATA, AT(tokenizer_kind), 0, 0, "llama",
