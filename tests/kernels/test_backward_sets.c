@@ -278,7 +278,7 @@ static void ssd_of(const zb_kernels *k)
     static const zb_ssm_dims shapes[] = {{4, 2, 16, 24}, {6, 3, 5, 7},   {1, 1, 1, 1},
                                          {2, 1, 17, 33}, {4, 1, 64, 64}, {2, 2, 40, 128}};
     for (size_t shape = 0; shape < 6; shape++)
-        for (size_t n = shape; n <= ZB_SSD_CHUNK; n += shape < 4 ? 3 : 29) {
+        for (size_t n = shape; n <= ZB_SSD_CHUNK; n += shape < 4 ? 5 : 29) {
             ssd_case(k, shapes[shape], n, -1, 0.2f); /* slow decay: old rows count */
             ssd_case(k, shapes[shape], n, -20, 2);   /* mixed */
             ssd_case(k, shapes[shape], n, -300, 12); /* everything old underflows */
@@ -384,9 +384,9 @@ static void attention_case(const zb_kernels *k, size_t n, size_t d, float range)
 
 static void attention_of(const zb_kernels *k)
 {
-    static const size_t rows[] = {1, 2, 15, 17, 33, 63, 64, 65, 100, 128, 200}, dims[] = {1, 7, 16, 40, 64};
-    for (size_t i = 0; i < 11; i++)
-        for (size_t j = 0; j < 5; j++)
+    static const size_t rows[] = {1, 2, 17, 33, 63, 64, 65, 100, 130}, dims[] = {1, 7, 40, 64};
+    for (size_t i = 0; i < 9; i++)
+        for (size_t j = 0; j < 4; j++)
             attention_case(k, rows[i], dims[j], j % 2 ? 1 : 20); /* some weights underflow */
 }
 

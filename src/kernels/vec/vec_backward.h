@@ -56,7 +56,7 @@ static void rmsnorm_gated_backward(float *dy, float *dz, float *dweight, const f
 
 /* ---- convolution ---- */
 
-#define CONV_TAPS 8 /* most that stay in registers or near them; longer kernels are left to ref */
+#define CONV_TAPS 4 /* most that stay in registers, and what the models have; longer kernels are left to ref */
 
 /* w channels from the first on. The last K inputs and the last K gradients before the activation move along in
  * windows, newest last; the gradient of an input is whole K - 1 rows later. */
@@ -64,6 +64,7 @@ INLINE void conv_back(float *dx, size_t ld_dx, float *dweight, float *dbias, con
                       const float *x, size_t ld_x, size_t x_stride, size_t n, const float *weight, const float *bias,
                       size_t C, const size_t K, const size_t w)
 {
+    enum { AHEAD = 6 }; /* rows are far apart: no processor fetches the next by itself */
     vf in[CONV_TAPS] = {{0}}, grad[CONV_TAPS] = {{0}}, taps[CONV_TAPS] = {{0}}, by_tap[CONV_TAPS] = {{0}};
     vf by_bias = v_zero();
     const vf start = bias ? v_load_upto(bias, w) : v_zero();
@@ -79,6 +80,10 @@ INLINE void conv_back(float *dx, size_t ld_dx, float *dweight, float *dbias, con
         grad[K - 1] = v_zero();
         if (t < n) {
             const float *p = x + t * ld_x;
+            if (t + AHEAD < n) {
+                __builtin_prefetch(p + AHEAD * ld_x);
+                __builtin_prefetch(dout + (t + AHEAD) * ld_dout);
+            }
             in[K - 1] = x_stride == 1 ? v_load_upto(p, w) : v_load_strided(p, x_stride, w);
             vf v = start;
             UNROLL
@@ -121,16 +126,18 @@ static void conv1d_silu_backward(float *dx, size_t ld_dx, float *dweight, float 
     }
     for (size_t c = c0; c < c1; c += VW) {
         const size_t w = min_size(VW, c1 - c);
-        float *to = dx + c * x_stride, *by_bias = dbias ? dbias + c : NULL;
-        const float *from = x + c * x_stride, *b = bias ? bias + c : NULL;
+        float *to = dx + c * x_stride, *by_tap = dweight + c, *by_bias = dbias ? dbias + c : NULL;
+        const float *from = x + c * x_stride, *taps = weight + c, *b = bias ? bias + c : NULL, *out = dout + c;
         if (K == 4 && w == VW && x_stride == 1)
-            conv_back(to, ld_dx, dweight + c, by_bias, dout + c, ld_dout, from, ld_x, 1, n, weight + c, b, C, 4, VW);
+            conv_back(to, ld_dx, by_tap, by_bias, out, ld_dout, from, ld_x, 1, n, taps, b, C, 4, VW);
         else if (K == 4)
-            conv_back(to, ld_dx, dweight + c, by_bias, dout + c, ld_dout, from, ld_x, x_stride, n, weight + c, b, C, 4,
-                      w);
+            conv_back(to, ld_dx, by_tap, by_bias, out, ld_dout, from, ld_x, x_stride, n, taps, b, C, 4, w);
+        else if (K == 3)
+            conv_back(to, ld_dx, by_tap, by_bias, out, ld_dout, from, ld_x, x_stride, n, taps, b, C, 3, w);
+        else if (K == 2)
+            conv_back(to, ld_dx, by_tap, by_bias, out, ld_dout, from, ld_x, x_stride, n, taps, b, C, 2, w);
         else
-            conv_back(to, ld_dx, dweight + c, by_bias, dout + c, ld_dout, from, ld_x, x_stride, n, weight + c, b, C, K,
-                      w);
+            conv_back(to, ld_dx, by_tap, by_bias, out, ld_dout, from, ld_x, x_stride, n, taps, b, C, 1, w);
     }
 }
 
