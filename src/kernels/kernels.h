@@ -233,7 +233,7 @@ typedef struct zb_kernels {
     void (*dt_softplus_backward)(float *draw, const float *ddt, const float *raw, const float *bias, size_t n,
                                  float floor, float ceil);
 
-    /* ssd_chunk without its outputs: only h moves. */
+    /* ssd_chunk without its outputs: only h moves, to the same bits. `scratch` f32 [zb_ssd_scratch(d)]. */
     void (*ssd_state)(float *h, const float *x, size_t ld_x, const float *dt, size_t ld_dt, const float *A,
                       const float *B, size_t ld_bc, size_t n, zb_ssm_dims d, size_t j0, size_t j1, float *scratch);
 
