@@ -248,12 +248,16 @@ static zamba_status add_line(loader *l, const char *line, size_t n)
     return st == ZAMBA_OK ? st : zb_fail_prefix(l->err, st, "%s, line %zu", l->s->path, number);
 }
 
-static int is_blank(const char *line, size_t n)
+/* The next line that is not blank, without its end: an error in it is one of this line, not of the next. */
+static zamba_status next_line(zb_stream *in, const char **line, size_t *n, zamba_error *err)
 {
-    for (size_t i = 0; i < n; i++)
-        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r' && line[i] != '\n')
-            return 0;
-    return 1;
+    zamba_status st;
+    do {
+        st = zb_stream_line(in, line, n, MAX_LINE, err);
+        while (st == ZAMBA_OK && *n > 0 && strchr(" \t\r\n", (*line)[*n - 1]) != NULL && (*line)[*n - 1] != '\0')
+            --*n;
+    } while (st == ZAMBA_OK && *line != NULL && *n == 0);
+    return st;
 }
 
 static zamba_status load_lines(loader *l)
@@ -262,8 +266,8 @@ static zamba_status load_lines(loader *l)
     size_t n = 0;
     zamba_status st;
     do {
-        st = zb_stream_line(l->in, &line, &n, MAX_LINE, l->err);
-        if (st == ZAMBA_OK && line != NULL && !is_blank(line, n))
+        st = next_line(l->in, &line, &n, l->err);
+        if (st == ZAMBA_OK && line != NULL)
             st = add_line(l, line, n);
         if (st == ZAMBA_OK)
             st = tell(l);
@@ -373,9 +377,7 @@ zamba_status zamba_data_guess(const char *path, zamba_data_kind *kind, zamba_err
     *kind = ZAMBA_DATA_TEXT;
     zamba_status st = zb_stream_open(&in, path, err);
     if (st == ZAMBA_OK && format_of(path) == JSON_LINES) {
-        do
-            st = zb_stream_line(in, &line, &n, MAX_LINE, err);
-        while (st == ZAMBA_OK && line != NULL && is_blank(line, n));
+        st = next_line(in, &line, &n, err);
         if (st == ZAMBA_OK && line == NULL)
             st = zb_fail(err, ZAMBA_E_FORMAT, "%s: empty", path);
         if (st == ZAMBA_OK)

@@ -528,6 +528,8 @@ static void test_bad_files(void **state)
     check_refused(try(o, "blank.txt", &err), &err, ZAMBA_E_FORMAT, "blank.txt", "nothing to learn", NULL);
     scratch_text(&dir, "bad.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\",}\n");
     check_refused(try(o, "bad.jsonl", &err), &err, ZAMBA_E_FORMAT, "bad.jsonl, line 3, column 14", "not JSON", NULL);
+    scratch_text(&dir, "bad.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"\n{\"text\": \"c\"}\n");
+    check_refused(try(o, "bad.jsonl", &err), &err, ZAMBA_E_FORMAT, "bad.jsonl, line 2, column 12", "not JSON", NULL);
     scratch_text(&dir, "bad.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\", \"id\": 1}\n");
     check_refused(try(o, "bad.jsonl", &err), &err, ZAMBA_E_FORMAT, "bad.jsonl, line 2", "\"text\"", "\"txt\", \"id\"",
                   NULL);
