@@ -4,6 +4,7 @@
  * large texts the white space between values is dropped, often half of them and not cheap to parse. */
 #include "io/json.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "io/file.h"
@@ -206,4 +207,21 @@ zamba_status zb_json_read(json_t **out, const char *path, zb_json_limits limits,
         st = zb_json_parse(out, text.data != NULL ? text.data : "", text.n, path, limits, err);
     zb_buf_free(&text);
     return st;
+}
+
+const char *zb_json_text(char *buf, size_t n, const json_t *v)
+{
+    if (json_is_integer(v))
+        snprintf(buf, n, "%lld", (long long)json_integer_value(v));
+    else if (json_is_real(v))
+        snprintf(buf, n, "%g", json_real_value(v));
+    else if (json_is_string(v))
+        snprintf(buf, n, "\"%.40s\"", json_string_value(v));
+    else
+        snprintf(buf, n, "%s",
+                 json_is_boolean(v)  ? (json_is_true(v) ? "true" : "false")
+                 : json_is_array(v)  ? "a list"
+                 : json_is_object(v) ? "an object"
+                                     : "null");
+    return buf;
 }

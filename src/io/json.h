@@ -24,4 +24,7 @@ zamba_status zb_json_parse_line(json_t **out, const char *text, size_t n, const 
                                 zb_json_limits limits, zamba_error *err);
 zamba_status zb_json_read(json_t **out, const char *path, zb_json_limits limits, zamba_error *err);
 
+/* A value as a message shows it: a number, a text in quotes (its beginning), "a list", "null" ... Returns buf [n]. */
+const char *zb_json_text(char *buf, size_t n, const json_t *v);
+
 #endif

@@ -42,20 +42,9 @@ static const json_t *get(const reader *r, const char *const *keys, const char **
 static void fail_value(reader *r, const char *key, const json_t *v, const char *wanted)
 {
     char found[48];
-    if (json_is_integer(v))
-        snprintf(found, sizeof found, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        snprintf(found, sizeof found, "%g", json_real_value(v));
-    else if (json_is_string(v))
-        snprintf(found, sizeof found, "\"%.40s\"", json_string_value(v));
-    else
-        snprintf(found, sizeof found, "%s",
-                 json_is_boolean(v)  ? (json_is_true(v) ? "true" : "false")
-                 : json_is_array(v)  ? "a list"
-                 : json_is_object(v) ? "an object"
-                                     : "null");
     if (r->st == ZAMBA_OK)
-        r->st = zb_fail(r->err, ZAMBA_E_FORMAT, "%s: %s is %s, wanted %s", r->name, key, found, wanted);
+        r->st = zb_fail(r->err, ZAMBA_E_FORMAT, "%s: %s is %s, wanted %s", r->name, key,
+                        zb_json_text(found, sizeof found, v), wanted);
 }
 
 /* A size in [min, MAX_SIZE]; `fallback` 0 means that the key must be there. */

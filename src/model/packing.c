@@ -2,9 +2,10 @@
  * the bits in the file and is not known here is refused by its name. */
 #include "model/packing.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+#include "io/json.h"
 
 #define GREATEST_GROUP ((size_t)1 << 24)
 
@@ -21,30 +22,12 @@ static const json_t *get(const reader *r, const char *key)
     return json_is_null(v) ? NULL : v;
 }
 
-/* A value as a message shows it. */
-static const char *value_text(char *buf, size_t n, const json_t *v)
-{
-    if (json_is_string(v))
-        snprintf(buf, n, "\"%.40s\"", json_string_value(v));
-    else if (json_is_integer(v))
-        snprintf(buf, n, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        snprintf(buf, n, "%g", json_real_value(v));
-    else
-        snprintf(buf, n, "%s",
-                 json_is_boolean(v)  ? (json_is_true(v) ? "true" : "false")
-                 : json_is_array(v)  ? "a list"
-                 : json_is_object(v) ? "an object"
-                                     : "null");
-    return buf;
-}
-
 static void refuse(reader *r, zamba_status code, const char *key, const json_t *v, const char *wanted)
 {
     char found[64];
     if (r->st == ZAMBA_OK)
         r->st = zb_fail(r->err, code, "%s: quantization_config: %s is %s, wanted %s", r->name, key,
-                        value_text(found, sizeof found, v), wanted);
+                        zb_json_text(found, sizeof found, v), wanted);
 }
 
 static int get_bool(reader *r, const char *key, int fallback)

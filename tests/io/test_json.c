@@ -324,13 +324,32 @@ static void test_large(void **state)
     free(text);
 }
 
+static void test_text(void **state)
+{
+    static const char *const cases[][2] = {{"-7", "-7"},        {"0.25", "0.25"},   {"\"gptq\"", "\"gptq\""},
+                                           {"true", "true"},    {"false", "false"}, {"[1]", "a list"},
+                                           {"{}", "an object"}, {"null", "null"}};
+    char text[64];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *j = parse(cases[i][0], strlen(cases[i][0]));
+        assert_string_equal(zb_json_text(text, sizeof text, j), cases[i][1]);
+        json_decref(j);
+    }
+    assert_string_equal(zb_json_text(text, sizeof text, NULL), "null");
+    json_t *longer = json_string("0123456789012345678901234567890123456789 and more");
+    assert_string_equal(zb_json_text(text, sizeof text, longer), "\"0123456789012345678901234567890123456789\"");
+    assert_string_equal(zb_json_text(text, 6, longer), "\"0123");
+    json_decref(longer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain),        cmocka_unit_test(test_depth),          cmocka_unit_test(test_limits),
         cmocka_unit_test(test_python_words), cmocka_unit_test(test_numbers),        cmocka_unit_test(test_broken),
         cmocka_unit_test(test_cut_off),      cmocka_unit_test(test_nul_in_strings), cmocka_unit_test(test_read),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large),        cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
