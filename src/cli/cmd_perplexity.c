@@ -46,13 +46,7 @@ static int prepare(perplexity *p)
         return cli_error("out of memory");
     if (!args->kl_base)
         return 0;
-    const kl_head head = {.model = p->info.fingerprint,
-                          .n_ids = p->n_ids,
-                          .n_rows = p->n_points,
-                          .ids_hash = kl_hash(p->n_ids, p->ids, p->n_ids * sizeof *p->ids),
-                          .vocab = (uint32_t)p->info.vocab_size,
-                          .window = (uint32_t)p->window,
-                          .stride = (uint32_t)p->stride};
+    const kl_head head = kl_head_of(&p->info, p->ids, p->n_ids, p->window, p->stride);
     p->packed = malloc(kl_row_bytes(head.vocab));
     if (!p->packed)
         return cli_error("out of memory");

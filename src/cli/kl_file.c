@@ -13,6 +13,7 @@
 
 #include "common.h"
 #include "kl.h"
+#include "text_score.h"
 
 static const char magic[8] = "zambakl";
 
@@ -28,6 +29,17 @@ _Static_assert(sizeof(disk_head) == 72, "the head of the file has no holes");
 static uint64_t head_check(const disk_head *d)
 {
     return kl_hash(KL_VERSION, d, offsetof(disk_head, check));
+}
+
+kl_head kl_head_of(const zamba_model_info *model, const int32_t *ids, size_t n_ids, size_t window, size_t stride)
+{
+    return (kl_head){.model = model->fingerprint,
+                     .n_ids = n_ids,
+                     .n_rows = text_predictions(n_ids, window, stride),
+                     .ids_hash = kl_hash(n_ids, ids, n_ids * sizeof *ids),
+                     .vocab = (uint32_t)model->vocab_size,
+                     .window = (uint32_t)window,
+                     .stride = (uint32_t)stride};
 }
 
 uint64_t kl_file_bytes(const kl_head *head)

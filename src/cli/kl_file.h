@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "zamba.h"
+
 enum { KL_VERSION = 1 };
 
 typedef struct kl_head {
@@ -28,6 +30,8 @@ typedef struct kl_file {
     uint64_t first_row; /* byte where rows begin */
 } kl_file;
 
+/* Of what a model predicts over a text that is read in such windows (text_score.h). */
+kl_head kl_head_of(const zamba_model_info *model, const int32_t *ids, size_t n_ids, size_t window, size_t stride);
 /* Bytes the file of such a head has; 0 if they are not countable in 63 bits. */
 uint64_t kl_file_bytes(const kl_head *head);
 /* All return exit codes after a message. A kl_file is set by create or open and always released by close. */

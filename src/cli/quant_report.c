@@ -158,13 +158,7 @@ static int read_base(report *r)
         code = r->packed && r->points ? make_folder(r) : cli_error("out of memory");
     }
     if (code == 0) {
-        const kl_head head = {.model = r->info.fingerprint,
-                              .n_ids = r->n_ids,
-                              .n_rows = r->n_points,
-                              .ids_hash = kl_hash(r->n_ids, r->ids, r->n_ids * sizeof *r->ids),
-                              .vocab = (uint32_t)r->info.vocab_size,
-                              .window = (uint32_t)r->window,
-                              .stride = (uint32_t)r->window};
+        const kl_head head = kl_head_of(&r->info, r->ids, r->n_ids, r->window, r->window);
         code = kl_file_create(&r->base, r->base_path, &head, r->ids);
     }
     if (code == 0)
