@@ -110,12 +110,14 @@ static zamba_status gguf_config(const zb_checkpoint *c, zb_config *config, zamba
     return st;
 }
 
-zamba_status zb_checkpoint_config(const zb_checkpoint *c, zb_config *config, zamba_dt_floor floor, zamba_error *err)
+zamba_status zb_checkpoint_plan(const zb_checkpoint *c, zb_plan *plan, zamba_dt_floor floor, zamba_error *err)
 {
-    *config = (zb_config){0};
-    zamba_status st = c->is_gguf ? gguf_config(c, config, floor, err) : zb_config_read(config, c->path, floor, err);
-    if (st != ZAMBA_OK)
-        zb_config_free(config);
+    zb_config config = {0};
+    *plan = (zb_plan){0};
+    zamba_status st = c->is_gguf ? gguf_config(c, &config, floor, err) : zb_config_read(&config, c->path, floor, err);
+    if (st == ZAMBA_OK)
+        return zb_plan_build(plan, &config, c->path, err);
+    zb_config_free(&config);
     return st;
 }
 

@@ -1,6 +1,5 @@
-/* checkpoint.h — a model on disk whatever it came in: a folder of safetensors, or one GGUF file. Gives the config, the
- * texts that belong to it and the tensors under the names of the plan; what a GGUF calls them is known to gguf_names.c
- * alone. */
+/* checkpoint.h — a model on disk whatever it came in: a folder of safetensors, or one GGUF file. Gives its plan,
+ * its texts and its tensors under the names of the plan; what a GGUF calls them is known to gguf_names.c alone. */
 #ifndef ZB_CHECKPOINT_H
 #define ZB_CHECKPOINT_H
 
@@ -18,7 +17,8 @@ typedef struct zb_checkpoint {
 zamba_status zb_checkpoint_open(zb_checkpoint *c, const char *path, zamba_error *err);
 void zb_checkpoint_close(zb_checkpoint *c); /* safe on a zeroed one */
 
-zamba_status zb_checkpoint_config(const zb_checkpoint *c, zb_config *config, zamba_dt_floor floor, zamba_error *err);
+/* The plan of its config. On an error it is empty: nothing is to be released. */
+zamba_status zb_checkpoint_plan(const zb_checkpoint *c, zb_plan *plan, zamba_dt_floor floor, zamba_error *err);
 
 /* All its tensors; those of a GGUF file get the names and shapes of the plan, and are checked: missing or misshapen
  * ones are named as the file names them. Taken once; *out owns the mapping that the keys point into. */

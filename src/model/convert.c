@@ -543,16 +543,13 @@ static zamba_status write_folder(convert *c, size_t *n_files)
 
 static zamba_status open_input(convert *c)
 {
-    zb_config config = {0};
     size_t n;
     zamba_status st = zb_checkpoint_open(&c->from, c->in, c->err);
     if (st == ZAMBA_OK && c->from.is_gguf && !c->to_gguf &&
         (c->from.merged || zb_gguf_file(&c->from.gguf, "config.json", &n) == NULL))
         st = zb_gguf_config(&c->config, &c->from.gguf, c->in, c->err);
     if (st == ZAMBA_OK)
-        st = zb_checkpoint_config(&c->from, &config, ZAMBA_DT_FLOOR_AUTO, c->err);
-    if (st == ZAMBA_OK)
-        st = zb_plan_build(&c->plan, &config, c->in, c->err);
+        st = zb_checkpoint_plan(&c->from, &c->plan, ZAMBA_DT_FLOOR_AUTO, c->err);
     if (st == ZAMBA_OK)
         st = zb_weights_open(&c->weights, &c->plan, &c->from, c->err);
     return st;

@@ -125,7 +125,6 @@ static zamba_status choose_compute(zamba_model *m, const zamba_model_options *o,
 zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_model_options *options, zamba_error *err)
 {
     zamba_model_options o;
-    zb_config config = {0};
     zb_checkpoint checkpoint = {0};
     *out = NULL;
     zamba_status st = check_options(&o, options, err);
@@ -148,9 +147,7 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     if (m->path == NULL)
         st = zb_fail_memory(err, path, strlen(path));
     if (st == ZAMBA_OK)
-        st = zb_checkpoint_config(&checkpoint, &config, o.dt_floor, err);
-    if (st == ZAMBA_OK)
-        st = zb_plan_build(&m->plan, &config, path, err);
+        st = zb_checkpoint_plan(&checkpoint, &m->plan, o.dt_floor, err);
     if (st == ZAMBA_OK)
         st = zb_weights_open(&m->weights, &m->plan, &checkpoint, err);
     zb_checkpoint_close(&checkpoint);

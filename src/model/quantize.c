@@ -316,12 +316,9 @@ static zamba_status take_names(quantizer *q)
 
 static zamba_status open_input(quantizer *q)
 {
-    zb_config config = {0};
     zamba_status st = zb_checkpoint_open(&q->checkpoint, q->in, q->err);
     if (st == ZAMBA_OK)
-        st = zb_checkpoint_config(&q->checkpoint, &config, ZAMBA_DT_FLOOR_AUTO, q->err);
-    if (st == ZAMBA_OK)
-        st = zb_plan_build(&q->plan, &config, q->in, q->err);
+        st = zb_checkpoint_plan(&q->checkpoint, &q->plan, ZAMBA_DT_FLOOR_AUTO, q->err);
     if (st == ZAMBA_OK)
         st = zb_weights_open(&q->weights, &q->plan, &q->checkpoint, q->err);
     for (size_t i = 0; i < q->weights.tensors.n_files && st == ZAMBA_OK; i++) { /* opening looked here and there */
