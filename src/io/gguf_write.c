@@ -213,9 +213,8 @@ void zb_gguf_declare(zb_gguf_writer *w, const char *name, zb_dtype type, const s
 {
     const int number = zb_gguf_type_of(type);
     const size_t row = n_dims > 0 ? shape[n_dims - 1] : 1;
-    size_t bytes = row / zb_dtype_block(type) * zb_dtype_bytes(type);
-    int fits =
-        n_dims <= 4 && row % zb_dtype_block(type) == 0 && bytes / zb_dtype_bytes(type) == row / zb_dtype_block(type);
+    size_t bytes = zb_dtype_bytes(type);
+    int fits = n_dims <= 4 && row % zb_dtype_block(type) == 0 && zb_mul(row / zb_dtype_block(type), bytes, &bytes);
     for (int d = 0; d + 1 < n_dims && fits; d++)
         fits = zb_mul(bytes, shape[d], &bytes);
     fits = fits && bytes < (uint64_t)1 << 60 && w->data_bytes < (uint64_t)1 << 60;

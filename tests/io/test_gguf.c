@@ -797,17 +797,18 @@ static void test_written_is_read(void **state)
 /* What the writer will not write; nothing is left, what stood there stays. */
 static void test_writer_refuses(void **state)
 {
-    static const size_t odd[] = {2, 33}, huge[] = {SIZE_MAX / 2, 3};
+    static const size_t odd[] = {2, 33}, huge[] = {SIZE_MAX / 2, 3}, wide[] = {1, SIZE_MAX / 4 + 1};
     scratch s;
     zamba_error err;
     (void)state;
     scratch_open(&s);
     scratch_text(&s, FILE_NAME, "old");
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         static const char *const words[][2] = {
             {"key n.u32", "twice"},   {"tensor two.three", "twice"},   {"odd", "no whole blocks"},
             {"huge", "too large"},    {"group", "GGUF does not have"}, {"1 texts", "missing"},
-            {"a text more", "array"}, {"five", "too large"},           {"a name of 0 bytes", "1 to 255"}};
+            {"a text more", "array"}, {"five", "too large"},           {"a name of 0 bytes", "1 to 255"},
+            {"wide", "too large"}};
         zb_gguf_writer *w = create(&s);
         put_some(w);
         if (i == 0)
@@ -826,6 +827,8 @@ static void test_writer_refuses(void **state)
             zb_gguf_add_text(w, "x", 1);
         else if (i == 7)
             zb_gguf_declare(w, "five", ZB_F32, (const size_t[]){1, 1, 1, 1, 1}, 5);
+        else if (i == 9)
+            zb_gguf_declare(w, "wide", ZB_F32, wide, 2);
         else
             zb_gguf_put_u32(w, "", 1);
         const zamba_status st = zb_gguf_begin(w, &err);
