@@ -28,11 +28,6 @@ size_t zb_row_bytes(zb_dtype t, size_t n)
     return n / types[t].block * types[t].bytes;
 }
 
-size_t zb_dtype_size(zb_dtype t)
-{
-    return types[t].bytes;
-}
-
 const char *zb_dtype_name(zb_dtype t)
 {
     return types[t].name;
@@ -41,7 +36,7 @@ const char *zb_dtype_name(zb_dtype t)
 int zb_dtype_find(const char *name, zb_dtype *out)
 {
     for (int t = 0; t < ZB_N_DTYPES; t++)
-        if (types[t].name != NULL && strcmp(name, types[t].name) == 0) {
+        if (strcmp(name, types[t].name) == 0) {
             *out = (zb_dtype)t;
             return 1;
         }

@@ -59,7 +59,7 @@ static zamba_status parse_tensor(zb_tensor *t, const json_t *entry, const unsign
                        t->name);
     snprintf(t->dtype_name, sizeof t->dtype_name, "%s", json_string_value(dtype));
     t->known = zb_dtype_parse(t->dtype_name, &t->dtype);
-    element = t->known ? zb_dtype_size(t->dtype) : foreign_size(t->dtype_name);
+    element = t->known ? zb_dtype_bytes(t->dtype) : foreign_size(t->dtype_name);
     if (element == 0 || strlen(t->dtype_name) != json_string_length(dtype))
         return zb_fail(err, ZAMBA_E_UNSUPPORTED, "%s: tensor %.80s: unknown dtype %s", path, t->name, t->dtype_name);
     if (json_array_size(shape) > ZB_MAX_DIMS)

@@ -48,7 +48,7 @@ zamba_status zb_shards_create(zb_shards **out, const char *folder, uint64_t most
 void zb_shards_declare(zb_shards *w, const char *name, zb_dtype type, const size_t *shape, int n_dims)
 {
     tensor t = {.type = type, .n_dims = n_dims};
-    size_t bytes = type < ZB_N_FLOATS ? zb_dtype_size(type) : 0;
+    size_t bytes = type < ZB_N_FLOATS ? zb_dtype_bytes(type) : 0;
     if (w->why.code != ZAMBA_OK)
         return;
     int fits = bytes > 0 && n_dims <= ZB_MAX_DIMS;

@@ -315,7 +315,7 @@ static void make_rows(void *ctx, size_t task, int worker)
     }
     for (size_t i = 0; i < n; i++)
         if (!change_row(y + i * k->cols, k->cols, it->change) ||
-            !store_row(k->to + (first + i) * k->cols * zb_dtype_size(it->to), it->to, y + i * k->cols, k->cols))
+            !store_row(k->to + (first + i) * k->cols * zb_dtype_bytes(it->to), it->to, y + i * k->cols, k->cols))
             atomic_store(&k->bad, k->row0 + first + i + 1);
 }
 
@@ -335,7 +335,7 @@ static zamba_status read_low(float **out, const convert *c, const item *it, size
 static zamba_status compute(convert *c, const item *it)
 {
     const zb_spec *s = it->spec;
-    const size_t cols = s->shape[s->n_dims - 1], rows = zb_spec_elements(s) / cols, element = zb_dtype_size(it->to);
+    const size_t cols = s->shape[s->n_dims - 1], rows = zb_spec_elements(s) / cols, element = zb_dtype_bytes(it->to);
     const size_t fit = CHUNK_BYTES / (cols * sizeof(float)) / TASK_ROWS * TASK_ROWS, step = fit > 0 ? fit : TASK_ROWS;
     const size_t most = step < rows ? step : rows;
     float *low = NULL;

@@ -298,7 +298,7 @@ static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_sp
     m->order = b->w->packed != NULL ? b->w->packed[s - b->plan->specs].order : NULL;
     b->w->in_blocks |= t->dtype >= ZB_N_FLOATS;
     b->w->ordered |= m->order != NULL;
-    if (t->dtype >= ZB_N_FLOATS || (uintptr_t)t->data % zb_dtype_size(t->dtype) == 0)
+    if (t->dtype >= ZB_N_FLOATS || (uintptr_t)t->data % zb_dtype_bytes(t->dtype) == 0)
         return ZAMBA_OK;
     /* a file whose header leaves its data at an odd address: rare, so a copy is good enough */
     void *p = zb_alloc_aligned(t->bytes);

@@ -124,7 +124,7 @@ static void test_names(void **state)
         assert_int_equal(zb_dtype_parse(zb_dtype_name((zb_dtype)t), &plain), t < ZB_N_FLOATS);
         assert_int_equal(plain, t < ZB_N_FLOATS ? t : ZB_N_DTYPES);
     }
-    assert_true(zb_dtype_size(ZB_F32) == 4 && zb_dtype_size(ZB_F16) == 2 && zb_dtype_size(ZB_BF16) == 2);
+    assert_true(zb_dtype_bytes(ZB_F32) == 4 && zb_dtype_bytes(ZB_F16) == 2 && zb_dtype_bytes(ZB_BF16) == 2);
     zb_dtype x;
     assert_false(zb_dtype_parse("I64", &x));
     assert_false(zb_dtype_parse("", &x));

@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         for (int d = 0; d < t->n_dims; d++)
             elements *= t->shape[d];
         if (t->known)
-            REQUIRE(t->bytes == elements * zb_dtype_size(t->dtype));
+            REQUIRE(t->bytes == elements * zb_dtype_bytes(t->dtype));
         REQUIRE(strlen(zb_shape_text(shape, sizeof shape, t->shape, t->n_dims)) >= 2);
         for (size_t k = 0; k < t->bytes; k++)
             sum += bytes[k]; /* for the sanitizer */

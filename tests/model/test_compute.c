@@ -128,7 +128,7 @@ static void test_repack(void **state)
                 for (int j = 0; j < 6; j++) {
                     const zb_mat *half = j < 3 ? &m->weights.blocks[b].x_half[j] : &m->weights.blocks[b].x0_half[j - 3];
                     assert_int_equal(half->ld, half->cols);
-                    moved += half->rows * half->cols * zb_dtype_size(half->dtype);
+                    moved += half->rows * half->cols * zb_dtype_bytes(half->dtype);
                 }
             zamba_model_close(m);
         }

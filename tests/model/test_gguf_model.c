@@ -265,7 +265,7 @@ static void check_rounded(const char *path, const zamba_model *want)
         for (size_t k = 0; k < zb_spec_elements(&m->plan.specs[i]); k++) {
             const float x = ((const float *)want->weights.bound[i]->data)[k];
             float y;
-            zb_to_f32(&y, (const char *)t->data + k * zb_dtype_size(t->dtype), t->dtype, 1);
+            zb_to_f32(&y, (const char *)t->data + k * zb_dtype_bytes(t->dtype), t->dtype, 1);
             assert_true(y == (t->dtype == ZB_F32   ? x
                               : t->dtype == ZB_F16 ? zb_f16_f32(zb_f32_f16(x))
                                                    : zb_bf16_f32(zb_f32_bf16(x))));

@@ -363,7 +363,7 @@ static void test_info(void **state)
         uint64_t params = 0, bytes = 0;
         for (size_t i = 0; i < c.n; i++) {
             bytes += c.items[i].bytes;
-            params += c.items[i].bytes / zb_dtype_size(c.items[i].dtype);
+            params += c.items[i].bytes / zb_dtype_bytes(c.items[i].dtype);
         }
         CHECK_OK(zamba_model_info_get(m, &info, &err), err);
         CHECK_OK(zamba_model_memory(m, &memory, &err), err);
