@@ -9,6 +9,7 @@
 
 #include "common.h"
 #include "eval_tasks.h"
+#include "kl.h"
 #include "progress.h"
 
 enum {
@@ -85,19 +86,12 @@ void eval_request_free(eval_request *r)
 
 double eval_ln_p(const float *logits, size_t vocab, int32_t id, bool *best, bool *finite)
 {
-    float most = logits[0];
-    size_t at = 0;
-    double sum = 0;
-    for (size_t i = 1; i < vocab; i++) {
-        if (logits[i] > most) {
-            most = logits[i];
-            at = i;
-        }
-    }
-    for (size_t i = 0; i < vocab; i++)
-        sum += (double)expf(logits[i] - most);
-    const double ln_p = (double)logits[id] - (double)most - log(sum);
-    *best = at == (size_t)id;
+    float most;
+    double ln_sum;
+    int32_t top;
+    (void)kl_normalizer(logits, vocab, &most, &top, &ln_sum);
+    const double ln_p = (double)logits[id] - (double)most - ln_sum;
+    *best = top == id;
     *finite &= !!isfinite(ln_p);
     return ln_p;
 }

@@ -63,8 +63,7 @@ static double power(double x)
     return x > -10 ? exp(x) : (double)expf((float)x);
 }
 
-/* The largest logit, its first index, and ln of the sum of exp(logit - largest). False: not finite. */
-static bool normalizer(const float *logits, size_t n, float *most, int32_t *top, double *ln_sum)
+bool kl_normalizer(const float *logits, size_t n, float *most, int32_t *top, double *ln_sum)
 {
     float best = logits[0];
     double sum = 0;
@@ -90,7 +89,7 @@ kl_status kl_row_pack(void *row, const float *logits, size_t vocab, int32_t next
     double ln_sum;
     int32_t top;
     uint16_t *q = (uint16_t *)(void *)((char *)row + KL_ROW_HEAD);
-    if (!normalizer(logits, vocab, &most, &top, &ln_sum))
+    if (!kl_normalizer(logits, vocab, &most, &top, &ln_sum))
         return KL_NOT_FINITE;
     least = most;
     for (size_t i = 0; i < vocab; i++)
@@ -123,7 +122,7 @@ kl_status kl_row_compare(const void *row, const float *logits, size_t vocab, int
     if (head.check != row_check(row, vocab) || !(head.step >= 0 && head.step <= KL_RANGE / 60000) ||
         !(head.floor >= -1e3f && head.floor <= 0.01f) || !(head.next >= -1e30f && head.next <= 0.01f))
         return KL_DAMAGED;
-    if (!normalizer(logits, vocab, &most, &top, &ln_sum))
+    if (!kl_normalizer(logits, vocab, &most, &top, &ln_sum))
         return KL_NOT_FINITE;
     const double shift = (double)most + ln_sum;
     const bool cut = head.step > KL_RANGE / 65536; /* what stands at the floor may be anything below it: as good as 0 */

@@ -29,6 +29,10 @@ typedef struct kl_point {
 
 typedef enum kl_status { KL_OK, KL_DAMAGED, KL_NOT_FINITE } kl_status;
 
+/* The largest of logits [n], n >= 1, its first index, and ln of the sum of exp(logit - largest): ln p of id i is
+ * logits[i] - *most - *ln_sum. False: not finite. */
+bool kl_normalizer(const float *logits, size_t n, float *most, int32_t *top, double *ln_sum);
+
 size_t kl_row_bytes(size_t vocab);
 /* Pack the log-probabilities of f32 logits [vocab] into row (4-byte aligned). KL_NOT_FINITE: a logit is none. */
 kl_status kl_row_pack(void *row, const float *logits, size_t vocab, int32_t next);

@@ -2,11 +2,11 @@
  * LOGIT_BYTES of logits. */
 #include "text_score.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common.h"
+#include "kl.h"
 #include "progress.h"
 
 enum { LOGIT_BYTES = 64 << 20, MOST_LANES = 8 };
@@ -63,13 +63,11 @@ size_t text_position(size_t n_ids, size_t size, size_t stride, size_t index)
 
 double text_surprise(const float *logits, size_t n, int32_t id)
 {
-    float best = logits[0];
-    double sum = 0;
-    for (size_t i = 1; i < n; i++)
-        best = logits[i] > best ? logits[i] : best;
-    for (size_t i = 0; i < n; i++)
-        sum += expf(logits[i] - best);
-    return log(sum) + (double)best - (double)logits[id];
+    float most;
+    double ln_sum;
+    int32_t top;
+    (void)kl_normalizer(logits, n, &most, &top, &ln_sum);
+    return ln_sum + (double)most - (double)logits[id];
 }
 
 /* Read `n` windows side by side, in pieces of `rows` tokens in all. Returns an exit code. */
