@@ -26,6 +26,11 @@ static size_t foreign_size(const char *name)
     return 0;
 }
 
+const char *zb_tensor_type(const zb_tensor *t)
+{
+    return t->dtype_name[0] != '\0' ? t->dtype_name : zb_dtype_name(t->dtype);
+}
+
 const char *zb_shape_text(char *buf, size_t n, const size_t *shape, int n_dims)
 {
     size_t used = 0;

@@ -33,6 +33,9 @@ void zb_tensors_close(zb_tensors *ts); /* safe on a zeroed set */
 
 const zb_tensor *zb_tensors_find(const zb_tensors *ts, const char *name);
 
+/* Its type as users know it: "BF16"; "GPTQ-4" rather than the blocks that it became. */
+const char *zb_tensor_type(const zb_tensor *t);
+
 /* "[256, 64]" into buf, for messages. */
 const char *zb_shape_text(char *buf, size_t n, const size_t *shape, int n_dims);
 

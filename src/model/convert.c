@@ -183,7 +183,7 @@ static zamba_status choose_type(const convert *c, item *it)
     if (why == NULL)
         return ZAMBA_OK;
     return zb_fail(c->err, ZAMBA_E_UNSUPPORTED, "%s: tensor %s is %s, %s (unpack it: --type bf16, or f32)", c->in,
-                   it->spec->name, zb_dtype_name(from), why);
+                   it->spec->name, zb_tensor_type(it->from), why);
 }
 
 static zamba_status list_items(convert *c)

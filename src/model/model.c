@@ -201,12 +201,6 @@ const zamba_chat *zamba_model_chat(const zamba_model *m)
 
 /* ---- questions ---- */
 
-/* What users know it by: "GPTQ-4" rather than the blocks that it became. */
-static const char *type_name(const zb_tensor *t)
-{
-    return t->dtype_name[0] != '\0' ? t->dtype_name : zb_dtype_name(t->dtype);
-}
-
 static const char *main_dtype(const zamba_model *m)
 {
     uint64_t bytes[ZB_N_DTYPES] = {0};
@@ -218,7 +212,7 @@ static const char *main_dtype(const zamba_model *m)
             best = t;
     for (size_t i = 0; i < m->plan.n_specs; i++)
         if (m->weights.bound[i]->dtype == (zb_dtype)best)
-            return type_name(m->weights.bound[i]);
+            return zb_tensor_type(m->weights.bound[i]);
     return zb_dtype_name((zb_dtype)best);
 }
 
@@ -330,7 +324,7 @@ zamba_status zamba_model_tensor(const zamba_model *m, size_t index, zamba_tensor
     *info = (zamba_tensor_info){.size = sizeof *info,
                                 .name = s->name,
                                 .part = zb_part_name(s->part),
-                                .dtype = type_name(t),
+                                .dtype = zb_tensor_type(t),
                                 .file = t->file,
                                 .n_dims = s->n_dims,
                                 .layer = s->use >= 0 && s->layer < 0 ? m->plan.use_layer[s->use] : s->layer,

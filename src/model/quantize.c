@@ -80,7 +80,7 @@ static void tell(const quantizer *q, size_t i, double error, zamba_quantize_resu
                          .name = q->names[i],
                          .checkpoint = s->name,
                          .kind = zb_quant_kind_name(zb_quant_kind_of(s)),
-                         .from = zb_dtype_name(q->from[i]),
+                         .from = zb_tensor_type(q->weights.bound[i]),
                          .to = zb_dtype_name(q->types[i]),
                          .n_dims = s->n_dims,
                          .n_uses = s->n_uses,
@@ -290,7 +290,7 @@ static zamba_status check_input(const quantizer *q)
             return zb_fail(q->err, ZAMBA_E_UNSUPPORTED,
                            "%s: tensor %s is %s: quantized already, which would cost quality a second time (quantize "
                            "the original, or allow it with --allow-requantize)",
-                           q->in, q->plan.specs[i].name, zb_dtype_name(q->from[i]));
+                           q->in, q->plan.specs[i].name, zb_tensor_type(q->weights.bound[i]));
     return ZAMBA_OK;
 }
 

@@ -378,7 +378,9 @@ static void test_quantized(void **state)
 /* Folders that a packer made: unpacked, columns in their own order. */
 static void test_packed(void **state)
 {
-    static const char *const names[] = {"gptq-4-act", "awq", "nf4", "gptq-zamba1"};
+    static const char *const names[] = {"gptq-4-act", "awq", "nf4", "gptq-zamba1"}, *const types[] = {
+                                                                                        " is GPTQ-4,", " is AWQ-4,",
+                                                                                        " is NF4,", " is GPTQ-4,"};
     zamba_model_options o = zamba_model_defaults();
     (void)state;
     o.n_threads = 1;
@@ -392,7 +394,7 @@ static void test_packed(void **state)
         CHECK_OK(zamba_model_open(&want, path, &o, &err), err);
         scratch_open(&s);
         const zamba_status st = zamba_convert(path, scratch_path(&s, "x.gguf"), NULL, NULL, &err);
-        check_refused(st, &err, ZAMBA_E_UNSUPPORTED, "which GGUF does not hold", "--type bf16", NULL);
+        check_refused(st, &err, ZAMBA_E_UNSUPPORTED, types[i], "which GGUF does not hold", "--type bf16", NULL);
         to(path, scratch_path(&s, "x.gguf"), ZAMBA_LAYOUT_COMPACT, ZAMBA_CONVERT_F32);
         check_types(scratch_path(&s, "x.gguf"), ZB_F32, ZB_F32);
         check_same(scratch_path(&s, "x.gguf"), want, 1e-4, names[i]); /* sums in another order */

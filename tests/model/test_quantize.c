@@ -670,7 +670,9 @@ static void test_odd_sizes(void **state)
  * they are unpacked. */
 static void test_packed(void **state)
 {
-    static const char *const names[] = {"gptq-4-act", "gptq-8-act", "awq", "nf4"};
+    static const char *const names[] = {"gptq-4-act", "gptq-8-act", "awq", "nf4"}, *const types[] = {
+                                                                                       " is GPTQ-4:", " is GPTQ-8:",
+                                                                                       " is AWQ-4:", " is NF4:"};
     enum { N = 9 };
     scratch s;
     zamba_error err;
@@ -683,7 +685,7 @@ static void test_packed(void **state)
         size_t vocab;
         zamba_quantize_options o = options("F32");
         snprintf(in, sizeof in, "tests/model/fixtures/packed/%s", names[i]);
-        refuse(&s, in, out, &o, ZAMBA_E_UNSUPPORTED, "quantized already", in);
+        refuse(&s, in, out, &o, ZAMBA_E_UNSUPPORTED, types[i], "quantized already");
         o.allow_requantize = 1;
         CHECK_OK(zamba_quantize(in, out, &o, NULL, &err), err);
         tiny_ids(ids, N, 32, 3);
