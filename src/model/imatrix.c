@@ -45,69 +45,12 @@ size_t zb_spec_parts(const zb_spec *s)
     return s->n_dims == 3 ? s->shape[0] : 1;
 }
 
-/* The matrix that a tensor became. */
-static const zb_mat *mat_of(const zb_weights *w, const zb_spec *s)
+/* Where products begin that multiply part k of a matrix: of q, k and v whose halves were copied, at the half for x. */
+static const void *start_of(const zb_weights *w, const zb_spec *s, const zb_mat *m, size_t k)
 {
-    const zb_mixer_weights *l = s->layer >= 0 && w->layers != NULL ? &w->layers[s->layer] : NULL;
-    const zb_block_weights *b = s->block >= 0 ? &w->blocks[s->block] : NULL;
-    const zb_use_weights *u = s->use >= 0 ? &w->uses[s->use] : NULL;
-    switch (s->role) {
-    case ZB_EMBED:
-        return &w->embed;
-    case ZB_LM_HEAD:
-        return &w->head;
-    case ZB_IN_PROJ:
-        return &l->in_proj;
-    case ZB_OUT_PROJ:
-        return &l->out_proj;
-    case ZB_X_PROJ:
-        return &l->x_proj;
-    case ZB_DT_PROJ:
-        return &l->dt_proj;
-    case ZB_LINEAR:
-        return &u->linear;
-    case ZB_GATE_UP_ADAPTER_0:
-    case ZB_GATE_UP_ADAPTER_1:
-        return &u->gate_up_adapter[s->role - ZB_GATE_UP_ADAPTER_0];
-    case ZB_Q_ADAPTER_0:
-    case ZB_Q_ADAPTER_1:
-        return &u->q_adapter[s->role - ZB_Q_ADAPTER_0];
-    case ZB_K_ADAPTER_0:
-    case ZB_K_ADAPTER_1:
-        return &u->k_adapter[s->role - ZB_K_ADAPTER_0];
-    case ZB_V_ADAPTER_0:
-    case ZB_V_ADAPTER_1:
-        return &u->v_adapter[s->role - ZB_V_ADAPTER_0];
-    case ZB_Q:
-        return &b->q;
-    case ZB_K:
-        return &b->k;
-    case ZB_V:
-        return &b->v;
-    case ZB_O:
-        return &b->o;
-    case ZB_GATE_UP:
-        return &b->gate_up;
-    case ZB_GATE:
-        return &b->gate;
-    case ZB_UP:
-        return &b->up;
-    case ZB_DOWN:
-        return &b->down;
-    default:
-        return NULL;
-    }
-}
-
-/* The copy of the half of q, k or v that multiplies x, if there is one: those products begin there. */
-static const void *half_copy(const zb_weights *w, const zb_spec *s)
-{
-    if (s->role != ZB_Q && s->role != ZB_K && s->role != ZB_V)
-        return NULL;
-    const zb_block_weights *b = &w->blocks[s->block];
-    const zb_mat *whole = s->role == ZB_Q ? &b->q : s->role == ZB_K ? &b->k : &b->v;
-    const void *half = b->x_half[s->role - ZB_Q].data;
-    return half == whole->data ? NULL : half;
+    if ((s->role == ZB_Q || s->role == ZB_K || s->role == ZB_V) && w->blocks[s->block].halves)
+        return w->blocks[s->block].x_half[s->role - ZB_Q].data;
+    return zb_mat_row(m, k * (m->rows / zb_spec_parts(s)));
 }
 
 static int by_data(const void *a, const void *b)
@@ -121,14 +64,14 @@ static zamba_status list_sources(zamba_imatrix *c, zamba_error *err)
     const zb_plan *plan = &c->model->plan;
     size_t most = 0;
     for (size_t i = 0; i < plan->n_specs; i++)
-        most += zb_spec_parts(&plan->specs[i]) + 1;
+        most += zb_spec_parts(&plan->specs[i]);
     c->of = calloc(plan->n_specs + 1, sizeof *c->of);
     c->sources = calloc(most + 1, sizeof *c->sources);
     if (c->of == NULL || c->sources == NULL)
         return zb_fail_memory(err, c->model->path, most * sizeof *c->sources);
     for (size_t i = 0; i < plan->n_specs; i++) {
         const zb_spec *s = &plan->specs[i];
-        const zb_mat *m = s->quantizable ? mat_of(&c->model->weights, s) : NULL;
+        const zb_mat *m = s->quantizable ? zb_weights_mat(&c->model->weights, s) : NULL;
         if (m == NULL)
             continue;
         sums *to = &c->of[i];
@@ -139,10 +82,7 @@ static zamba_status list_sources(zamba_imatrix *c, zamba_error *err)
         if (to->squares == NULL || to->rows == NULL)
             return zb_fail_memory(err, s->name, to->parts * to->cols * sizeof *to->squares);
         for (size_t k = 0; k < to->parts; k++)
-            c->sources[c->n_sources++] = (source){zb_mat_row(m, k * (m->rows / to->parts)), i, k};
-        const void *half = half_copy(&c->model->weights, s);
-        if (half != NULL)
-            c->sources[c->n_sources++] = (source){half, i, 0};
+            c->sources[c->n_sources++] = (source){start_of(&c->model->weights, s, m, k), i, k};
     }
     qsort(c->sources, c->n_sources, sizeof *c->sources, by_data);
     return ZAMBA_OK;
