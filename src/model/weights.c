@@ -527,6 +527,26 @@ static zamba_status join_rows(zb_weights *w, zb_mat *m, zamba_error *err)
     return ZAMBA_OK;
 }
 
+/* The halves stand for a matrix now. What was made of a packed one is released; not if it is plain numbers, which can
+ * become parameters. */
+static void drop_whole(zb_weights *w, const zb_plan *plan, zb_mat *m)
+{
+    const size_t bytes = m->rows * zb_row_bytes(m->dtype, m->ld);
+    size_t at = 0;
+    forget(w, m->data, bytes);
+    while (at < w->n_copies && w->copies[at] != m->data)
+        at++;
+    if (at == w->n_copies || m->dtype < ZB_N_FLOATS)
+        return;
+    for (size_t i = 0; i < plan->n_specs; i++)
+        if (w->packed[i].tensor.data == m->data)
+            w->packed[i].tensor.data = NULL;
+    zb_free_aligned(w->copies[at]);
+    w->copies[at] = w->copies[--w->n_copies];
+    w->copy_bytes -= bytes;
+    m->data = NULL;
+}
+
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err)
 {
     const size_t n_blocks = plan->n_uses > plan->config.n_blocks ? plan->config.n_blocks : 0;
@@ -542,13 +562,13 @@ zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most
         return ZAMBA_OK;
     for (size_t i = 0; i < n_blocks; i++) {
         zb_block_weights *b = &w->blocks[i];
-        const zb_mat *whole[] = {&b->q, &b->k, &b->v};
+        zb_mat *whole[] = {&b->q, &b->k, &b->v};
         for (int k = 0; k < 3 && b->halves && st == ZAMBA_OK; k++) {
             st = join_rows(w, &b->x_half[k], err);
             if (st == ZAMBA_OK)
                 st = join_rows(w, &b->x0_half[k], err);
             if (st == ZAMBA_OK)
-                forget(w, whole[k]->data, whole[k]->rows * zb_row_bytes(whole[k]->dtype, whole[k]->ld));
+                drop_whole(w, plan, whole[k]);
         }
     }
     return st;

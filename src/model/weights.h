@@ -52,8 +52,9 @@ typedef struct zb_weights {
 } zb_weights;
 
 /* Copy the halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if
- * that takes no more than `most` bytes; the mapped pages of q, k and v are not needed then. Without it the halves are
- * parts of the rows of q, k and v. */
+ * that takes no more than `most` bytes; the mapped pages of q, k and v are not needed then, and what was made of packed
+ * ones is released: those, and what their entries are bound to, have no data any more. Without it the halves are parts
+ * of the rows of q, k and v. */
 zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
 
 /* Take the tensors of a checkpoint (which then keeps only its texts) and bind every entry of the list. Missing, extra,

@@ -1,6 +1,7 @@
 /* Matrices packed by GPTQ, AWQ and bitsandbytes: model/packing.c, model/packed.c and quant/repack_*.c. The fixtures are
  * made by reference/make_packed_fixtures.py: what each matrix is, bit for bit, stands in their expected.json, what
  * transformers computes with these in forward.safetensors. Damaged folders are copies with one thing changed. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,10 +67,24 @@ static float *numbers_of(const zb_packed *p)
     return out;
 }
 
+static zamba_model *open_repacked(const char *path, int32_t repack)
+{
+    zamba_model *m;
+    zamba_error err;
+    zamba_model_options o = zamba_model_defaults();
+    o.no_tokenizer = 1;
+    o.n_threads = 1;
+    o.compute = ZAMBA_COMPUTE_F32;
+    o.repack = repack;
+    CHECK_OK(zamba_model_open(&m, path, &o, &err), err);
+    return m;
+}
+
 /* Each matrix that expected.json lists, and no other, was packed and is now what it says. */
-static void check_matrices(const zamba_model *m, const char *fixture)
+static void check_matrices(const char *folder, const char *fixture)
 {
     char path[256];
+    zamba_model *m = open_repacked(folder, -1); /* whole */
     json_t *expected;
     zamba_error err;
     size_t found = 0, ordered = 0;
@@ -103,6 +118,7 @@ static void check_matrices(const zamba_model *m, const char *fixture)
     assert_int_equal(found, json_object_size(expected));
     assert_int_equal(ordered > 0, strstr(fixture, "-act") != NULL || strcmp(fixture, "gptq-mixed") == 0);
     json_decref(expected);
+    zamba_model_close(m);
 }
 
 static void check_logits(zamba_model *m, const char *fixture, double tolerance)
@@ -135,7 +151,7 @@ static void test_fixtures(void **state)
         zamba_error err;
         snprintf(path, sizeof path, GOLDEN_DIR "/" PACKED "%s", fixtures[i]);
         CHECK_OK(open_model(&m, path, ZAMBA_COMPUTE_F32, &err), err);
-        check_matrices(m, fixtures[i]);
+        check_matrices(path, fixtures[i]);
         check_logits(m, fixtures[i], TOL_LOGITS);
         zamba_model_close(m);
     }
@@ -388,7 +404,7 @@ static void accepted(const copy *c, const char *fixture)
     zamba_model *m;
     zamba_error err;
     CHECK_OK(load(c, &m, &err), err);
-    check_matrices(m, fixture);
+    check_matrices(c->s.path, fixture);
     zamba_model_close(m);
 }
 
@@ -827,21 +843,31 @@ static void test_alloc_failure(void **state)
     }
 }
 
-/* The packed pages are not counted once the matrices are made. */
+/* The packed pages are not counted once the matrices are made, nor a matrix made once its halves are. */
 static void test_memory(void **state)
 {
-    zamba_model *m;
-    zamba_error err;
-    zamba_memory_info info = {.size = sizeof info};
+    static const char *const all[] = {"gptq-4", "gptq-4-act", "awq", "nf4"};
     (void)state;
-    CHECK_OK(open_model(&m, GOLDEN_DIR "/" PACKED "gptq-4", ZAMBA_COMPUTE_F32, &err), err);
-    CHECK_OK(zamba_model_memory(m, &info, &err), err);
-    uint64_t plain = 0, made = 0;
-    for (size_t i = 0; i < m->plan.n_specs; i++)
-        *(m->weights.packed[i].n_pieces > 0 ? &made : &plain) += m->weights.bound[i]->bytes;
-    assert_int_equal(info.weights, plain);
-    assert_true(info.copies >= made);
-    zamba_model_close(m);
+    for (size_t f = 0; f < sizeof all / sizeof *all; f++) {
+        uint64_t copies[2];
+        for (int k = 0; k < 2; k++) {
+            char path[256];
+            zamba_error err;
+            zamba_memory_info info = {.size = sizeof info};
+            snprintf(path, sizeof path, GOLDEN_DIR "/" PACKED "%s", all[f]);
+            zamba_model *m = open_repacked(path, k == 0 ? -1 : 1);
+            CHECK_OK(zamba_model_memory(m, &info, &err), err);
+            uint64_t plain = 0, made = 0;
+            for (size_t i = 0; i < m->plan.n_specs; i++)
+                *(m->weights.packed[i].n_pieces > 0 ? &made : &plain) += m->weights.bound[i]->bytes;
+            assert_int_equal(info.weights, plain);
+            assert_true(info.copies >= made);
+            copies[k] = info.copies;
+            zamba_model_close(m);
+        }
+        if (copies[0] != copies[1])
+            fail_msg("%s: copies of halves take %" PRIu64 " bytes more", all[f], copies[1] - copies[0]);
+    }
 }
 
 int main(void)
