@@ -1,8 +1,5 @@
 /* test_file.c — mapping, reading and replacing files: what is no regular file, what is missing, a full disk, and what
  * was there before staying as it was. */
-#include "support/check.h"
-
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,48 +11,27 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "support/scratch.h"
 
-static char folder[64];
+static scratch folder;
 
 static const char *in_folder(const char *name)
 {
-    static char paths[4][512];
-    static int turn;
-    char *path = paths[turn = (turn + 1) % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
+    return scratch_path(&folder, name);
 }
 
 static int make_folder(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/zamba-test-file-XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int n_entries(void)
-{
-    int n = 0;
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    for (const struct dirent *e; (e = readdir(d)) != NULL;)
-        n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-    closedir(d);
-    return n;
+    scratch_open(&folder);
+    return 0;
 }
 
 static int remove_folder(void **state)
 {
     (void)state;
-    DIR *d = opendir(folder);
-    for (const struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-        (void)unlink(in_folder(e->d_name));
-        if (e->d_name[0] != '.')
-            (void)rmdir(in_folder(e->d_name));
-    }
-    if (d != NULL)
-        closedir(d);
-    return rmdir(folder);
+    scratch_close(&folder);
+    return 0;
 }
 
 static void put(const char *path, const void *data, size_t n)
@@ -78,7 +54,7 @@ static void check_content(const char *path, const void *want, size_t n)
 }
 
 /* Map and read must refuse alike. */
-static void check_refused(const char *path, zamba_status want, const char *part)
+static void refused(const char *path, zamba_status want, const char *part)
 {
     zb_file f;
     zb_buf b = {0};
@@ -146,27 +122,27 @@ static void test_map_and_read(void **state)
 static void test_refused(void **state)
 {
     (void)state;
-    check_refused(in_folder("nothing"), ZAMBA_E_NOT_FOUND, "cannot open");
-    check_refused(in_folder("nothing/below"), ZAMBA_E_NOT_FOUND, "cannot open");
-    check_refused("", ZAMBA_E_NOT_FOUND, "cannot open");
-    check_refused(folder, ZAMBA_E_IO, "a folder, wanted a regular file");
+    refused(in_folder("nothing"), ZAMBA_E_NOT_FOUND, "cannot open");
+    refused(in_folder("nothing/below"), ZAMBA_E_NOT_FOUND, "cannot open");
+    refused("", ZAMBA_E_NOT_FOUND, "cannot open");
+    refused(folder.path, ZAMBA_E_IO, "a folder, wanted a regular file");
     put(in_folder("plain"), "x", 1);
-    check_refused(in_folder("plain/below"), ZAMBA_E_IO, "cannot open");
+    refused(in_folder("plain/below"), ZAMBA_E_IO, "cannot open");
     const char *fifo = in_folder("fifo");
     assert_int_equal(mkfifo(fifo, 0600), 0);
-    check_refused(fifo, ZAMBA_E_IO, "device, pipe or socket"); /* and does not wait for a writer */
-    check_refused("/dev/zero", ZAMBA_E_IO, "device, pipe or socket");
+    refused(fifo, ZAMBA_E_IO, "device, pipe or socket"); /* and does not wait for a writer */
+    refused("/dev/zero", ZAMBA_E_IO, "device, pipe or socket");
     const char *dangling = in_folder("dangling"), *loop = in_folder("loop");
     assert_int_equal(symlink("nowhere", dangling), 0);
-    check_refused(dangling, ZAMBA_E_NOT_FOUND, "cannot open");
+    refused(dangling, ZAMBA_E_NOT_FOUND, "cannot open");
     assert_int_equal(symlink("loop", loop), 0);
-    check_refused(loop, ZAMBA_E_IO, "cannot open");
-    assert_false(zb_file_exists(loop) || zb_file_exists(folder) || zb_file_exists(fifo) || zb_file_exists(""));
+    refused(loop, ZAMBA_E_IO, "cannot open");
+    assert_false(zb_file_exists(loop) || zb_file_exists(folder.path) || zb_file_exists(fifo) || zb_file_exists(""));
     if (geteuid() != 0) { /* root may read everything */
         const char *secret = in_folder("secret");
         put(secret, "x", 1);
         assert_int_equal(chmod(secret, 0), 0);
-        check_refused(secret, ZAMBA_E_IO, "cannot open");
+        refused(secret, ZAMBA_E_IO, "cannot open");
     }
 }
 
@@ -178,12 +154,12 @@ static void test_replace(void **state)
     const zb_file_part first[] = {{"abc", 3}, {NULL, 0}, {"de", 2}};
     CHECK_OK(zb_file_write(path, first, 3, &err), err);
     check_content(path, "abcde", 5);
-    const int before = n_entries();
+    const size_t before = scratch_count(&folder);
     CHECK_OK(zb_file_write(path, (const zb_file_part[]){{"new", 3}}, 1, &err), err);
     check_content(path, "new", 3);
     CHECK_OK(zb_file_write(path, NULL, 0, &err), err);
     check_content(path, "", 0);
-    assert_int_equal(n_entries(), before); /* nothing temporary stays */
+    assert_int_equal(scratch_count(&folder), before); /* nothing temporary stays */
 }
 
 /* A saved file keeps who may read it, and a link stays a link to the file that is replaced. */
@@ -196,14 +172,14 @@ static void test_replace_keeps_mode_and_links(void **state)
     put(path, "old", 3);
     assert_int_equal(chmod(path, 0600), 0);
     assert_int_equal(symlink("private", link), 0);
-    const int before = n_entries();
+    const size_t before = scratch_count(&folder);
     CHECK_OK(zb_file_write(link, (const zb_file_part[]){{"new", 3}}, 1, &err), err);
     check_content(path, "new", 3);
     assert_int_equal(lstat(link, &sb), 0);
     assert_true(S_ISLNK(sb.st_mode));
     assert_int_equal(stat(path, &sb), 0);
     assert_int_equal(sb.st_mode & 0777, 0600);
-    assert_int_equal(n_entries(), before);
+    assert_int_equal(scratch_count(&folder), before);
 }
 
 static void test_replace_that_fails(void **state)
@@ -211,7 +187,7 @@ static void test_replace_that_fails(void **state)
     (void)state;
     zamba_error err = {0};
     const zb_file_part part = {"new content", 11};
-    assert_int_equal(zb_file_write(folder, &part, 1, &err), ZAMBA_E_IO);
+    assert_int_equal(zb_file_write(folder.path, &part, 1, &err), ZAMBA_E_IO);
     assert_non_null(strstr(err.message, "a folder"));
     assert_int_equal(zb_file_write(in_folder("no/such/place"), &part, 1, &err), ZAMBA_E_IO);
     assert_non_null(strstr(err.message, "No such file"));
@@ -220,7 +196,7 @@ static void test_replace_that_fails(void **state)
     /* a disk that is full: in the middle of a big file, the old one stays, nothing is left beside it */
     const char *path = in_folder("kept");
     put(path, "precious", 8);
-    const int before = n_entries();
+    const size_t before = scratch_count(&folder);
     static char big[100000];
     struct rlimit old, small;
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
@@ -236,7 +212,7 @@ static void test_replace_that_fails(void **state)
     assert_memory_equal(err.message, path, strlen(path));
     assert_non_null(strstr(err.message, "cannot write"));
     check_content(path, "precious", 8);
-    assert_int_equal(n_entries(), before);
+    assert_int_equal(scratch_count(&folder), before);
 }
 
 static void test_devices(void **state)

@@ -1,6 +1,5 @@
 /* Good and hostile GGUF files, made by hand and by the writer: io/gguf.c, io/gguf_write.c. */
 #define _XOPEN_SOURCE 700
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -703,17 +702,6 @@ static void write_some(const scratch *s, size_t piece)
     zb_buf_free(&all);
 }
 
-static size_t count_files(const scratch *s)
-{
-    size_t n = 0;
-    DIR *dir = opendir(s->path);
-    assert_non_null(dir);
-    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
 static void test_written_is_read(void **state)
 {
     scratch s;
@@ -734,7 +722,7 @@ static void test_written_is_read(void **state)
         free(again);
     }
     free(first);
-    assert_int_equal(count_files(&s), 1);
+    assert_int_equal(scratch_count(&s), 1);
     assert_true(zb_gguf_is(scratch_path(&s, FILE_NAME)));
     assert_false(zb_gguf_is(s.path));
     CHECK_OK(zb_gguf_open(&g, scratch_path(&s, FILE_NAME), &err), err);
@@ -857,7 +845,7 @@ static void test_writer_refuses(void **state)
     w = create(&s);
     st = zb_gguf_finish(w, &err);
     check_refused(st, &err, ZAMBA_E_ARG, "before the beginning", NULL);
-    assert_int_equal(count_files(&s), 1);
+    assert_int_equal(scratch_count(&s), 1);
     size_t n;
     char *old = scratch_read(scratch_path(&s, FILE_NAME), &n);
     assert_string_equal(old, "old");

@@ -578,17 +578,6 @@ static int stop_at_once(void *user, uint64_t done, uint64_t total)
     return ++*calls == 3;
 }
 
-static size_t count_names(const char *path)
-{
-    size_t n = 0;
-    DIR *dir = opendir(path);
-    assert_non_null(dir);
-    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
-        n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
 static void test_nothing_half_written(void **state)
 {
     const char *in = GOLDEN_DIR "/zamba2-7b-tiny";
@@ -606,7 +595,7 @@ static void test_nothing_half_written(void **state)
     calls = 0;
     st = zamba_convert(in, scratch_path(&s, "folder"), &o, NULL, &err);
     check_refused(st, &err, ZAMBA_E_CANCELLED, "folder", "stopped", NULL);
-    assert_int_equal(count_names(s.path), 1);
+    assert_int_equal(scratch_count(&s), 1);
     size_t n;
     char *old = scratch_read(scratch_path(&s, "old.gguf"), &n);
     assert_string_equal(old, "old");
@@ -645,7 +634,7 @@ static void test_folders(void **state)
     assert_false(zb_file_exists(scratch_path(&s, "out/chat_template.jinja")));
     assert_true(zb_file_exists(scratch_path(&s, "out/notes.txt")));
     check_folder(folder, want);
-    assert_int_equal(count_names(s.path), 1);
+    assert_int_equal(scratch_count(&s), 1);
     scratch_text(&s, "file", "x");
     st = zamba_convert(want->path, scratch_path(&s, "file"), &o, NULL, &err);
     check_refused(st, &err, ZAMBA_E_IO, "a file stands there", NULL);

@@ -1,5 +1,4 @@
 /* Which tensor gets which type, and whole models quantized: model/quant_types.c, model/quantize.c. */
-#include <dirent.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -277,17 +276,6 @@ static zamba_quantize_options options(const char *type)
     return o;
 }
 
-static size_t n_entries(const scratch *s)
-{
-    size_t n = 0;
-    DIR *d = opendir(s->path);
-    assert_non_null(d);
-    while (readdir(d) != NULL)
-        n++;
-    closedir(d);
-    return n;
-}
-
 static void same_bytes(const char *a, const char *b)
 {
     size_t n, m;
@@ -360,21 +348,21 @@ static void test_dry_run(void **state)
     (void)state;
     scratch_open(&s);
     tiny_write(&s, small);
-    const size_t before = n_entries(&s);
+    const size_t before = scratch_count(&s);
     o.dry_run = 1;
     o.on_tensor = on_tensor;
     o.on_progress = on_progress;
     o.user = &dry;
     dry.worst = -2;
     CHECK_OK(zamba_quantize(s.path, NULL, &o, &a, &err), err);
-    assert_int_equal(n_entries(&s), before);
+    assert_int_equal(scratch_count(&s), before);
     assert_int_equal(dry.pieces, 0);
     assert_true(dry.worst == -1);
     o.dry_run = 0;
     o.user = &wet;
     const char *out = scratch_path(&s, "out.gguf");
     CHECK_OK(zamba_quantize(s.path, out, &o, &b, &err), err);
-    assert_int_equal(n_entries(&s), before + 1);
+    assert_int_equal(scratch_count(&s), before + 1);
     assert_true(a.n_tensors == b.n_tensors && a.bytes_out == b.bytes_out && a.file_bytes == b.file_bytes &&
                 a.bytes_per_token == b.bytes_per_token && a.n_params == b.n_params);
     assert_true(dry.n == wet.n && dry.n == a.n_tensors && dry.bytes == wet.bytes && dry.small == wet.small);
@@ -512,9 +500,9 @@ static void refuse(const scratch *s, const char *in, const char *out, const zamb
                    zamba_status code, const char *word, const char *other)
 {
     zamba_error err = {0};
-    const size_t before = n_entries(s);
+    const size_t before = scratch_count(s);
     check_refused(zamba_quantize(in, out, o, NULL, &err), &err, code, word, other, NULL);
-    assert_int_equal(n_entries(s), before);
+    assert_int_equal(scratch_count(s), before);
 }
 
 static void test_refused(void **state)
@@ -599,12 +587,12 @@ static void test_nothing_half_written(void **state)
     less.rlim_cur = 100000;
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &less), 0);
-    const size_t before = n_entries(&s);
+    const size_t before = scratch_count(&s);
     const zamba_status st = zamba_quantize(s.path, out, &o, NULL, &err);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     signal(SIGXFSZ, handler);
     check_refused(st, &err, ZAMBA_E_IO, out, "cannot write", NULL);
-    assert_int_equal(n_entries(&s), before);
+    assert_int_equal(scratch_count(&s), before);
     /* a NaN */
     CHECK_OK(zb_tensors_open(&ts, s.path, &err), err);
     const char *name = "model.layers.1.mamba_decoder.mamba.out_proj.weight";

@@ -3,6 +3,7 @@
 #define _DEFAULT_SOURCE 1
 #include "support/scratch.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +81,17 @@ void scratch_copy(const scratch *s, const char *name, const char *from)
 void scratch_remove(const scratch *s, const char *name)
 {
     assert_int_equal(remove(scratch_path(s, name)), 0);
+}
+
+size_t scratch_count(const scratch *s)
+{
+    size_t n = 0;
+    DIR *dir = opendir(s->path);
+    assert_non_null(dir);
+    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
+        n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    closedir(dir);
+    return n;
 }
 
 void scratch_raw_safetensors(const scratch *s, const char *name, uint64_t header_bytes, const char *header,

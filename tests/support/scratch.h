@@ -35,6 +35,9 @@ void scratch_text(const scratch *s, const char *name, const char *text);
 void scratch_copy(const scratch *s, const char *name, const char *from);
 void scratch_remove(const scratch *s, const char *name);
 
+/* Files and folders in it, hidden ones too. */
+size_t scratch_count(const scratch *s);
+
 /* Whole file, NUL-terminated; caller frees. */
 char *scratch_read(const char *path, size_t *n);
 
