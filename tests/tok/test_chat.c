@@ -11,70 +11,16 @@
 #include "io/json.h"
 #include "support/alloc_hook.h"
 #include "support/scratch.h"
+#include "support/tokenizers.h"
 #include "tok/chat.h"
 #include "tok/tokenizer.h"
 
-#define CASES     "tests/tok/fixtures/chat/chat_cases.jsonl"
-#define TOKENIZER "tests/tok/fixtures/base_tokenizer.json"
+#define CASES "tests/tok/fixtures/chat/chat_cases.jsonl"
 
 /* The published instruct template. */
 static const char chatml[] = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
                              "message['content'] + '<|im_end|>' + '\n'}}"
                              "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-
-static const char config_base[] = "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"unk_token\": \"<unk>\", "
-                                  "\"pad_token\": null}";
-static const char config_instruct[] = "{\"bos_token\": \"<|im_start|>\", \"eos_token\": \"<|im_end|>\", "
-                                      "\"pad_token\": \"[PAD]\"}";
-
-static zamba_tokenizer *base, *instruct;
-
-/* The instruct vocabulary is the base one with its first three ids renamed. */
-static char *renamed(const char *text, size_t n, size_t *n_out)
-{
-    static const char *const names[3][2] = {
-        {"\"<unk>\"", "\"[PAD]\""}, {"\"<s>\"", "\"<|im_start|>\""}, {"\"</s>\"", "\"<|im_end|>\""}};
-    char *out = malloc(n + 4096);
-    size_t at = 0;
-    for (size_t i = 0; i < n;) {
-        size_t k = 0;
-        while (k < 3 && strncmp(text + i, names[k][0], strlen(names[k][0])) != 0)
-            k++;
-        if (k < 3) {
-            memcpy(out + at, names[k][1], strlen(names[k][1]));
-            at += strlen(names[k][1]);
-            i += strlen(names[k][0]);
-        } else {
-            out[at++] = text[i++];
-        }
-        assert_true(at < n + 4000);
-    }
-    *n_out = at;
-    return out;
-}
-
-static int open_tokenizers(void **state)
-{
-    (void)state;
-    size_t n, n_instruct;
-    zamba_error err = {0};
-    char *text = scratch_read(TOKENIZER, &n), *other = renamed(text, n, &n_instruct);
-    CHECK_OK(zb_tokenizer_parse(&base, text, n, TOKENIZER, config_base, sizeof config_base - 1, &err), err);
-    CHECK_OK(
-        zb_tokenizer_parse(&instruct, other, n_instruct, "instruct", config_instruct, sizeof config_instruct - 1, &err),
-        err);
-    free(text);
-    free(other);
-    return 0;
-}
-
-static int close_tokenizers(void **state)
-{
-    (void)state;
-    zamba_tokenizer_close(base);
-    zamba_tokenizer_close(instruct);
-    return 0;
-}
 
 static zamba_chat *chat_of(const char *source, const zamba_tokenizer *t)
 {
@@ -237,14 +183,13 @@ static void test_safe(void **state)
 static void test_own_bos(void **state)
 {
     (void)state;
-    zamba_chat *c =
-        chat_of("{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}{{ unk_token is defined }}", instruct);
+    zamba_chat *c = chat_of("{{ bos_token }}{{ eos_token }}{{ pad_token is defined }}{{ unk_token is defined }}", base);
     zamba_error err = {0};
     int32_t *ids;
     size_t n_ids;
     char *text;
-    CHECK_OK(ask(c, "{'messages': [], 'bos_token': '<|im_end|>'}", &text, &ids, &n_ids, &err), err);
-    assert_string_equal(text, "<|im_end|><|im_end|>TrueFalse");
+    CHECK_OK(ask(c, "{'messages': [], 'bos_token': '</s>'}", &text, &ids, &n_ids, &err), err);
+    assert_string_equal(text, "</s></s>FalseTrue");
     int count = 0;
     for (size_t i = 0; i < n_ids; i++)
         count += ids[i] == 2;

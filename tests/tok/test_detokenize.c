@@ -2,27 +2,6 @@
  * other shapes, bad ids and arguments, a decoder used again. */
 #include "tok/tok_fixture.h"
 
-static zamba_tokenizer *base, *instruct;
-
-static int open_tokenizers(void **state)
-{
-    (void)state;
-    json_t *j = fixture_json(BASE), *k = fixture_instruct_json();
-    base = fixture_open(j, FIXTURES "base_tokenizer_config.json");
-    instruct = fixture_open(k, FIXTURES "instruct_tokenizer_config.json");
-    json_decref(j);
-    json_decref(k);
-    return 0;
-}
-
-static int close_tokenizers(void **state)
-{
-    (void)state;
-    zamba_tokenizer_close(base);
-    zamba_tokenizer_close(instruct);
-    return 0;
-}
-
 static void check_due(const char *got, size_t n, const json_t *want, const char *name, size_t at)
 {
     if (n != json_string_length(want) || memcmp(got, json_string_value(want), n) != 0 || got[n] != '\0')

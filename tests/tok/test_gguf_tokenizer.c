@@ -48,7 +48,7 @@ static zamba_tokenizer *open_name(const scratch *s)
 
 /* ---- the 32000 pieces ---- */
 
-static zamba_tokenizer *base;
+static zamba_tokenizer *opened;
 
 static void check_case(const json_t *line, size_t index, void *arg)
 {
@@ -68,14 +68,14 @@ static void check_case(const json_t *line, size_t index, void *arg)
         if (want == NULL)
             continue;
         int32_t *ids = ids_of(want, &n);
-        check_ids(base, json_string_value(text), json_string_length(text), fields[i].flags, NULL, ids, n,
+        check_ids(opened, json_string_value(text), json_string_length(text), fields[i].flags, NULL, ids, n,
                   fields[i].field);
         free(ids);
     }
     if (decoded == NULL)
         return;
     int32_t *ids = ids_of(json_object_get(line, "ids_no_special"), &n);
-    check_text(base, ids, n, 0, json_string_value(decoded), json_string_length(decoded), "decoded");
+    check_text(opened, ids, n, 0, json_string_value(decoded), json_string_length(decoded), "decoded");
     free(ids);
 }
 
@@ -88,15 +88,15 @@ static void test_cases(void **state)
         scratch s;
         scratch_open(&s);
         write_vocab(&s, tokenizer, config, NULL, 32000, carried);
-        base = open_name(&s);
-        assert_int_equal(zamba_tokenizer_n_vocab(base), 32000);
-        assert_int_equal(zamba_tokenizer_bos(base), 1);
-        assert_int_equal(zamba_tokenizer_eos(base), 2);
-        assert_true(zamba_tokenizer_is_special(base, 0));
-        assert_true(zamba_tokenizer_is_special(base, 1));
-        assert_false(zamba_tokenizer_is_special(base, 3));
+        opened = open_name(&s);
+        assert_int_equal(zamba_tokenizer_n_vocab(opened), 32000);
+        assert_int_equal(zamba_tokenizer_bos(opened), 1);
+        assert_int_equal(zamba_tokenizer_eos(opened), 2);
+        assert_true(zamba_tokenizer_is_special(opened, 0));
+        assert_true(zamba_tokenizer_is_special(opened, 1));
+        assert_false(zamba_tokenizer_is_special(opened, 3));
         fixture_lines(FIXTURES "cases.jsonl", check_case, NULL);
-        zamba_tokenizer_close(base);
+        zamba_tokenizer_close(opened);
         scratch_close(&s);
     }
     free(tokenizer);

@@ -4,27 +4,6 @@
 
 #include <pthread.h>
 
-static zamba_tokenizer *base, *instruct;
-
-static int open_tokenizers(void **state)
-{
-    (void)state;
-    json_t *j = fixture_json(BASE), *k = fixture_instruct_json();
-    base = fixture_open(j, FIXTURES "base_tokenizer_config.json");
-    instruct = fixture_open(k, FIXTURES "instruct_tokenizer_config.json");
-    json_decref(j);
-    json_decref(k);
-    return 0;
-}
-
-static int close_tokenizers(void **state)
-{
-    (void)state;
-    zamba_tokenizer_close(base);
-    zamba_tokenizer_close(instruct);
-    return 0;
-}
-
 static void check_field(const zamba_tokenizer *t, const json_t *line, const char *field, unsigned flags)
 {
     const json_t *text = json_object_get(line, "text"), *want = json_object_get(line, field);

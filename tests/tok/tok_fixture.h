@@ -1,5 +1,5 @@
-/* tok_fixture.h — tokenizers for the tests of this room: the 32000 pieces of the fixtures, and small ones written as
- * JSON with ' for ". */
+/* tok_fixture.h — what the tests of this room share: recorded cases, checks of ids and texts, and small tokenizers
+ * written as JSON with ' for ". */
 #ifndef ZB_TOK_FIXTURE_H
 #define ZB_TOK_FIXTURE_H
 
@@ -11,63 +11,10 @@
 
 #include "io/file.h"
 #include "io/json.h"
+#include "support/tokenizers.h"
 #include "tok/tokenizer.h"
 
-#define FIXTURES "tests/tok/fixtures/tokenizer/"
-#define BASE     "tests/tok/fixtures/base_tokenizer.json"
-#define SIGN     "\xe2\x96\x81" /* U+2581 */
-
-static inline json_t *fixture_json(const char *path)
-{
-    json_t *j = NULL;
-    zamba_error err = {0};
-    CHECK_OK(zb_json_read(&j, path, zb_json_large, &err), err);
-    return j;
-}
-
-/* Opens a tokenizer of a tree; the config is a path or NULL. */
-static inline zamba_tokenizer *fixture_open(const json_t *root, const char *config_path)
-{
-    zamba_tokenizer *t = NULL;
-    zamba_error err = {0};
-    zb_buf config = {0};
-    char *text = json_dumps(root, JSON_COMPACT);
-    assert_non_null(text);
-    if (config_path != NULL)
-        CHECK_OK(zb_file_read(&config, config_path, (size_t)1 << 20, &err), err);
-    CHECK_OK(zb_tokenizer_parse(&t, text, strlen(text), "fixture", config.data, config.n, &err), err);
-    free(text);
-    zb_buf_free(&config);
-    return t;
-}
-
-/* The instruct models' file: ids 0, 1, 2 have other names, merges are arrays. */
-static inline json_t *fixture_instruct_json(void)
-{
-    static const char *const names[3][2] = {{"<unk>", "[PAD]"}, {"<s>", "<|im_start|>"}, {"</s>", "<|im_end|>"}};
-    json_t *root = fixture_json(BASE), *model = json_object_get(root, "model"), *merges = json_array(), *merge;
-    json_t *template = json_pack("{s:s, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:[], s:{s:{s:s, s:[i], s:[s]}}}", "type",
-                                 "TemplateProcessing", "single", "SpecialToken", "id", names[1][1], "type_id", 0,
-                                 "Sequence", "id", "A", "type_id", 0, "pair", "special_tokens", names[1][1], "id",
-                                 names[1][1], "ids", 1, "tokens", names[1][1]);
-    size_t i;
-    assert_non_null(template);
-    for (i = 0; i < 3; i++) {
-        json_object_del(json_object_get(model, "vocab"), names[i][0]);
-        json_object_set_new(json_object_get(model, "vocab"), names[i][1], json_integer((json_int_t)i));
-        json_object_set_new(json_array_get(json_object_get(root, "added_tokens"), i), "content",
-                            json_string(names[i][1]));
-    }
-    json_object_set_new(model, "unk_token", json_string(names[0][1]));
-    json_object_set_new(root, "post_processor", template);
-    json_array_foreach(json_object_get(model, "merges"), i, merge)
-    {
-        const char *text = json_string_value(merge), *space = strchr(text, ' ');
-        json_array_append_new(merges, json_pack("[s%, s]", text, (size_t)(space - text), space + 1));
-    }
-    json_object_set_new(model, "merges", merges);
-    return root;
-}
+#define SIGN "\xe2\x96\x81" /* U+2581 */
 
 /* Calls fn with each line of a .jsonl file; *line counts them from 0. */
 static inline size_t fixture_lines(const char *path, void (*fn)(const json_t *line, size_t index, void *arg), void *arg)
