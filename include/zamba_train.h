@@ -122,9 +122,81 @@ ZAMBA_API zamba_status zamba_data_guess(const char *path, zamba_data_kind *kind,
 
 /* ---- Training ------------------------------------------------------------------------------------------------- */
 
+/** How a new model's weights begin. SCALED: matrices N(0, 1/fan-in), those that lead back into the residual stream
+ *  smaller by sqrt(2 layers), the embedding N(0, 0.04^2), convolutions uniform within 1/sqrt(taps). TRANSFORMERS:
+ *  N(0, initializer_range^2) for all of them. dt, A, D, norms and biases begin as in transformers either way. */
+typedef enum zamba_init_scheme { ZAMBA_INIT_SCALED, ZAMBA_INIT_TRANSFORMERS } zamba_init_scheme;
+
+typedef struct zamba_init_options {
+    size_t size;
+    zamba_init_scheme scheme;
+    uint64_t seed;
+} zamba_init_options;
+
+ZAMBA_API zamba_init_options zamba_init_defaults(void);
+
+/** Write a checkpoint folder `out` (f32) with random weights for `config` (a config.json, or a folder that has one) and
+ *  the tokenizer files of the folder `tokenizer` (NULL: none). The same seed gives the same weights on every machine.
+ *  Errors   as zamba_model_open for the config; E_MISMATCH: the tokenizer has more ids than the config's vocab_size;
+ *           E_IO: `out` has files in it. */
+ZAMBA_API zamba_status zamba_model_init(const char *config, const char *tokenizer, const char *out,
+                                        const zamba_init_options *options, zamba_error *err);
+
+typedef enum zamba_objective {
+    ZAMBA_OBJECTIVE_LM, /* cross entropy over the targets: pretraining, supervised fine-tuning, distillation */
+    ZAMBA_OBJECTIVE_DPO /* direct preference optimisation; batches are of ZAMBA_DATA_PAIRS                   */
+} zamba_objective;
+
+/** The learning rate after the warm-up: CONSTANT; LINEAR, COSINE to a floor at the last step; WSD constant, then linear
+ *  over the last share of all steps; ANNEAL exponential to the floor. */
+typedef enum zamba_schedule {
+    ZAMBA_SCHEDULE_CONSTANT,
+    ZAMBA_SCHEDULE_LINEAR,
+    ZAMBA_SCHEDULE_COSINE,
+    ZAMBA_SCHEDULE_WSD,
+    ZAMBA_SCHEDULE_ANNEAL
+} zamba_schedule;
+
+typedef struct zamba_train_options {
+    size_t size;
+    zamba_objective objective;
+    int32_t n_threads;              /* 0: the cores this process may use                                          */
+    int32_t bf16;                   /* nonzero: products in bf16 (weights and activations rounded), the rest f32  */
+    int32_t checkpoint_activations; /* nonzero: less memory, some third more time                                 */
+    zamba_dt_floor dt_floor;
+    size_t sequence_length; /* most tokens of an example                                                          */
+    size_t micro_tokens;    /* most tokens computed together, unless an example (a pair) is longer; 0: chosen     */
+    int32_t accumulate;     /* calls of zamba_trainer_step that make one step                                     */
+    /* learning rate */
+    zamba_schedule schedule;
+    int64_t total_steps, warmup_steps;
+    double learning_rate;
+    double min_learning_rate; /* floor; negative: 0.1 of the rate with COSINE, 0.01 with ANNEAL, 0 with the others */
+    double decay_share;       /* WSD: the share of all steps in which the rate falls                              */
+    double (*rate)(void *user, int64_t step); /* or NULL: instead of all that; steps count from 0                */
+    void *user;
+    /* AdamW */
+    double beta1, beta2, epsilon, weight_decay;
+    int32_t decay_all;    /* nonzero: decay every tensor, not only matrices without the embedding                 */
+    double max_grad_norm; /* of all gradients together; 0: not limited                                            */
+    double z_loss;        /* factor of (log sum exp(logits))^2                                                    */
+    /* when it goes wrong: a step whose loss or gradient is no number is not made, nor one whose loss is more than
+     * spike_factor times its running mean (0: no look at it) */
+    double spike_factor;
+    int32_t most_skipped; /* so many such steps in a row are an error                                             */
+    /* DPO */
+    double dpo_beta, label_smoothing;
+    const char *reference; /* checkpoint of the reference model; NULL: the one that is trained, as it began      */
+    /* distillation: (1 - alpha) cross entropy + alpha T^2 KL(teacher || model) */
+    const char *teacher; /* checkpoint with the same vocabulary, or NULL                                          */
+    double distill_alpha, distill_temperature;
+} zamba_train_options;
+
+ZAMBA_API zamba_train_options zamba_train_defaults(void);
+
 /** What a step was like. */
 typedef struct zamba_train_metrics {
-    int64_t step, total_steps; /* from 1                                                                    */
+    int64_t step, total_steps; /* from 1; step 0: more batches are needed for one (accumulate)                  */
     int32_t epoch;
     int32_t skipped; /* nonzero: loss or gradient was no number, or a spike; nothing was changed              */
     uint64_t tokens; /* seen so far                                                                           */
@@ -132,7 +204,74 @@ typedef struct zamba_train_metrics {
     double learning_rate, grad_norm;
     double seconds, tokens_per_second;                       /* of this step                                       */
     double accuracy, margin, chosen_reward, rejected_reward; /* DPO; else NaN                                */
+    double divergence;                                       /* distillation: mean KL(teacher || model); else NaN  */
 } zamba_train_metrics;
+
+typedef struct zamba_trainer zamba_trainer;
+
+/** Open a checkpoint folder to train it. What the options say is checked here, before the first step.
+ *  Memory   masters, gradients and two moments of each parameter in f32 (and a copy in bf16), activations of
+ *           micro_tokens tokens.
+ *  Errors   as zamba_model_open; E_ARG: options; E_UNSUPPORTED: quantized weights; E_MISMATCH: a teacher or reference
+ *           with another vocabulary. */
+ZAMBA_API zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const zamba_train_options *options,
+                                          zamba_error *err);
+ZAMBA_API void zamba_trainer_close(zamba_trainer *t);
+
+/** The model as it is now, to tokenize, to sample between steps; the trainer's. */
+ZAMBA_API zamba_model *zamba_trainer_model(zamba_trainer *t);
+
+/** Steps made so far, also those that were skipped, and bytes held: weights, gradients, moments, activations. */
+ZAMBA_API int64_t zamba_trainer_steps(const zamba_trainer *t);
+ZAMBA_API uint64_t zamba_trainer_bytes(const zamba_trainer *t);
+
+/** One step: forward, backward, clipping, AdamW. With `accumulate` n only every n-th call is one, the calls before add
+ *  to it (metrics->step 0).
+ *  State    the same model, options and batches give the same bits, whatever the number of threads.
+ *  Errors   E_MISMATCH: an id that the model does not have; E_ARG: an example that is too long, pairs that are none;
+ *           E_ARG also for too many steps skipped in a row (the metrics tell the last of them). */
+ZAMBA_API zamba_status zamba_trainer_step(zamba_trainer *t, const zamba_data_batch *batch, zamba_train_metrics *metrics,
+                                          zamba_error *err);
+
+/** The gradient of the loss of one batch by every parameter, under its name in the checkpoint, in the order of the
+ *  tensor list. No step may be half accumulated. */
+typedef int (*zamba_gradient_fn)(void *user, const char *name, const float *data, const int64_t *shape, int32_t n_dims);
+ZAMBA_API zamba_status zamba_trainer_gradients(zamba_trainer *t, const zamba_data_batch *batch, zamba_gradient_fn fn,
+                                               void *user, double *loss, zamba_error *err);
+
+/** What was measured on held-out data. */
+typedef struct zamba_train_evaluation {
+    size_t size;
+    double loss; /* mean over the targets (pairs)                                                             */
+    uint64_t targets, tokens;
+    double bytes_per_token;  /* of the targets' text; 0: not known                                            */
+    double accuracy, margin; /* DPO; else NaN                                                                 */
+} zamba_train_evaluation;
+
+/** Mean loss of a data set that was opened with `once`, or of its first max_tokens tokens (0: all). The data set stands
+ *  where it stood, and nothing of the training changes. */
+ZAMBA_API zamba_status zamba_trainer_evaluate(zamba_trainer *t, zamba_dataset *d, uint64_t max_tokens,
+                                              zamba_train_evaluation *result, zamba_error *err);
+
+typedef enum zamba_save_type { ZAMBA_SAVE_AUTO, ZAMBA_SAVE_F32, ZAMBA_SAVE_BF16 } zamba_save_type;
+
+/** Save a checkpoint `run`/checkpoint-000123 (the number is the step): a folder that transformers loads as it is, with
+ *  trainer_state.json and optimizer.safetensors beside. It appears as a whole, synced; then `run`/latest names it, and
+ *  all but the last `keep` (0: none) are removed.
+ *  type     of matrices; AUTO: BF16 if all were when the model was opened, else F32. With BF16 the f32 masters stand in
+ *           optimizer.safetensors.
+ *  data     where the data set stands (zamba_dataset_position), or NULL. *path, or NULL: the folder's name
+ * (zamba_free). Errors   E_IO: no room; what was there before stays whole. */
+ZAMBA_API zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep,
+                                          const char *data, char **path, zamba_error *err);
+
+/** The last whole checkpoint of a run (release with zamba_free). E_NOT_FOUND: there is none. */
+ZAMBA_API zamba_status zamba_train_latest(const char *run, char **path, zamba_error *err);
+
+/** Go on from a checkpoint that zamba_trainer_save wrote and that `t` was opened with, before the first step. What
+ * comes is, to the bit, what would have come without the stop. *data, or NULL: where the data set stood (zamba_free;
+ * NULL: was not said). Errors   E_NOT_FOUND: no trainer_state.json; E_MISMATCH: of another model; E_FORMAT. */
+ZAMBA_API zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char **data, zamba_error *err);
 
 /* ---- Tokenizers ----------------------------------------------------------------------------------------------- */
 

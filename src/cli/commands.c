@@ -138,6 +138,24 @@ const cli_command cli_commands[] = {
      "zamba data show Zamba2-1.2B stories.txt --seq 128 -n 2\n"
      "zamba data show Zamba2-1.2B-instruct chats.jsonl --stats\n"
      "zamba data show Zamba2-1.2B-instruct pairs.jsonl.zst --json --seed 1"},
+    {"train", CLI_TRAIN, cmd_train, "pretrain|sft|dpo [MODEL] --data FILE -o RUN",
+     "train a model: from nothing, on conversations, on preferences",
+     "`train pretrain` learns every token of texts (documents parted by a line <|endoftext|>, or {\"text\"} lines); "
+     "`train sft` the assistant's part of conversations ({\"messages\"}, {\"prompt\", \"completion\"}, "
+     "{\"instruction\", "
+     "\"input\", \"output\"}, {\"conversations\"}), through the model's own chat template; `train dpo` what is "
+     "preferred "
+     "({\"prompt\", \"chosen\", \"rejected\"}). MODEL is a checkpoint folder; --config and --tokenizer make a new "
+     "model.\n\n"
+     "RUN gets a folder checkpoint-NUMBER every --save-steps, which transformers loads as it is, and metrics, samples "
+     "and a report to look at. Ctrl-C saves and ends; --resume goes on, to the bit as if there had been no stop.\n\n"
+     "docs/TRAIN.md has whole examples.",
+     "zamba train pretrain --config config.json --tokenizer tokenizer --data books.txt --valid valid.txt -o run \\\n"
+     "    --batch-size 16 --sequence-length 256 --learning-rate 3e-3 --warmup-steps 200 --bf16\n"
+     "zamba train pretrain run/checkpoint-004000 --phase anneal --data good.txt:60 --data books.txt:40 -o annealed\n"
+     "zamba train sft Zamba2-1.2B --data talk.jsonl --epochs 3 -o tuned --sample-prompt \"Who are you?\"\n"
+     "zamba train dpo tuned/checkpoint-000300 --data pairs.jsonl --beta 0.1 -o polite\n"
+     "zamba train pretrain small --teacher Zamba2-7B --data books.txt -o distilled"},
     {"train-tokenizer", CLI_TRAIN_TOKENIZER, cmd_train_tokenizer, "FILE... -o FOLDER", "learn a tokenizer from text",
      "Learns byte-pair merges with byte fallback from text files (documents parted by a line <|endoftext|>) and .jsonl "
      "files (the field \"text\" of each line), and writes tokenizer.json, tokenizer_config.json and "

@@ -33,6 +33,7 @@ int cmd_convert(const cli_args *args);
 int cmd_quantize(const cli_args *args);
 int cmd_imatrix(const cli_args *args);
 int cmd_data(const cli_args *args);
+int cmd_train(const cli_args *args);
 int cmd_train_tokenizer(const cli_args *args);
 int cmd_report(const cli_args *args);
 int cmd_help(const cli_args *args);

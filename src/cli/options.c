@@ -13,13 +13,13 @@
 #include "common.h"
 #include "zamba.h"
 
-enum { G_MODEL, G_PROMPT, G_LENGTH, G_SAMPLING, G_STATE, G_DATA, G_MEASURE, G_QUANTIZE, G_OUTPUT, G_GENERAL };
+enum { G_MODEL, G_PROMPT, G_LENGTH, G_SAMPLING, G_STATE, G_DATA, G_TRAIN, G_MEASURE, G_QUANTIZE, G_OUTPUT, G_GENERAL };
 
 const char *const cli_groups[] = {
     [G_MODEL] = "Model",       [G_PROMPT] = "Prompt and text", [G_LENGTH] = "Length",
     [G_SAMPLING] = "Sampling", [G_STATE] = "Saved state",      [G_DATA] = "Data",
-    [G_MEASURE] = "Measuring", [G_QUANTIZE] = "Quantizing",    [G_OUTPUT] = "Output",
-    [G_GENERAL] = "General",
+    [G_TRAIN] = "Training",    [G_MEASURE] = "Measuring",      [G_QUANTIZE] = "Quantizing",
+    [G_OUTPUT] = "Output",     [G_GENERAL] = "General",
 };
 const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
 
@@ -27,21 +27,22 @@ const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
 #define I32_MAX   2147483647.0
 
 const cli_option cli_options[] = {
-    {"model", 'm', CLI_TEXT, "MODEL", CLI_WORK | CLI_DATA, G_MODEL, AT(model), 0, 0, "the model that comes with zamba",
+    {"model", 'm', CLI_TEXT, "MODEL", CLI_WORK | CLI_TRAIN | CLI_DATA, G_MODEL, AT(model), 0, 0,
+     "the model that comes with zamba",
      "Checkpoint folder or GGUF file, or the name of a folder in models/. The same as the word MODEL."},
     {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL, G_MODEL, AT(ctx_size), 0,
      1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
-    {"threads", 't', CLI_TEXT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT, G_MODEL,
-     AT(threads_given), 0, 0, "all cores",
+    {"threads", 't', CLI_TEXT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT | CLI_TRAIN,
+     G_MODEL, AT(threads_given), 0, 0, "all cores",
      "Threads to compute with, at most the cores there are. The results do not depend on it."},
     {"threads", 't', CLI_TEXT, "LIST", CLI_BENCH, G_MODEL, AT(bench_threads), 0, 0, "all cores",
      "Threads to compute with, such as 1,2: everything is measured with each."},
     {"threads-batch -tb", 0, CLI_TEXT, "N", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(threads_batch_given), 0, 0,
      "as --threads", "Threads for passes over more than 16 tokens: prompts."},
-    {"cpu-mask", 'C', CLI_TEXT, "HEX", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cpu_mask), 0, 0, "all cores",
+    {"cpu-mask", 'C', CLI_TEXT, "HEX", CLI_FORWARD | CLI_INSPECT | CLI_TRAIN, G_MODEL, AT(cpu_mask), 0, 0, "all cores",
      "Cores to run on, a bit for each: 5 is cores 0 and 2."},
-    {"cpu-range -Cr", 0, CLI_TEXT, "LO-HI", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cpu_range), 0, 0, "all cores",
-     "Cores to run on, from LO to HI; with --cpu-mask those of both."},
+    {"cpu-range -Cr", 0, CLI_TEXT, "LO-HI", CLI_FORWARD | CLI_INSPECT | CLI_TRAIN, G_MODEL, AT(cpu_range), 0, 0,
+     "all cores", "Cores to run on, from LO to HI; with --cpu-mask those of both."},
     {"batch-size", 'b', CLI_INT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT, G_MODEL, AT(batch_size), 0, 65536,
      "256", "Most tokens computed together."},
     {"batch-size", 0, CLI_INT, "N", CLI_BENCH, G_MODEL, AT(batch_size), 0, 65536, "256",
@@ -60,7 +61,8 @@ const cli_option cli_options[] = {
      0, 0, "auto", "How keys are kept. auto: f16, or f32 where products compute in f32."},
     {"cache-type-v -ctv", 0, CLI_CHOICE, "auto|f32|f16|bf16|q8_0", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cache_type_v),
      0, 0, "auto", "How values are kept."},
-    {"dt-floor", 0, CLI_CHOICE, "auto|none|config", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(dt_floor), 0, 0, "auto",
+    {"dt-floor", 0, CLI_CHOICE, "auto|none|config", CLI_FORWARD | CLI_INSPECT | CLI_TRAIN, G_MODEL, AT(dt_floor), 0, 0,
+     "auto",
      "Lower limit of dt in Mamba-2 layers. auto: the config's time_step_limit where it has one, else none; config: "
      "time_step_min, as transformers' whole-sequence pass does."},
 
@@ -170,6 +172,104 @@ const cli_option cli_options[] = {
      "The right answer, whose probability is measured."},
     {"key", 0, CLI_TEXT, "TEXT", CLI_EVAL, G_DATA, AT(key), 0, 0, "the answer",
      "What the model must write for the needle to count as found."},
+
+    {"data", 0, CLI_LIST, "FILE[:WEIGHT]", CLI_TRAIN, G_DATA, AT(training.data), 0, 0, "",
+     "What to learn from: .txt, .jsonl, .u16, .u32, each also with .zst behind it. May be given more than once: files "
+     "are mixed by weight."},
+    {"valid", 0, CLI_TEXT, "FILE", CLI_TRAIN, G_DATA, AT(training.valid), 0, 0, "", "Held-out data, to measure on."},
+    {"too-long", 0, CLI_CHOICE, "error|cut|drop", CLI_TRAIN, G_DATA, AT(training.too_long), 0, 0, "error",
+     "What becomes of conversations and pairs that are longer than --sequence-length."},
+    {"sequence-length max-length", 0, CLI_INT, "N", CLI_TRAIN, G_DATA, AT(training.sequence_length), 2, 1 << 20, NULL,
+     "Most tokens of a row."},
+    {"batch-size per-device-train-batch-size", 'b', CLI_INT, "N", CLI_TRAIN, G_DATA, AT(training.batch_size), 1,
+     1 << 20, NULL, "Rows (pairs) of a batch."},
+    {"seed", 's', CLI_INT, "N", CLI_TRAIN, G_DATA, AT(training.seed), 0, 9.2233720368547748e18, NULL,
+     "Order of the data, weights of a new model, samples."},
+
+    {"config", 0, CLI_TEXT, "FILE", CLI_TRAIN, G_MODEL, AT(training.config), 0, 0, "",
+     "A new model of this config.json, with random weights, instead of MODEL."},
+    {"tokenizer", 0, CLI_TEXT, "FOLDER", CLI_TRAIN, G_MODEL, AT(training.tokenizer), 0, 0, "",
+     "With --config: where its tokenizer files are."},
+    {"init", 0, CLI_CHOICE, "scaled|transformers", CLI_TRAIN, G_MODEL, AT(training.init), 0, 0, "scaled",
+     "With --config: how weights begin; transformers: with the config's initializer_range, all alike."},
+    {"reference ref-model", 0, CLI_TEXT, "MODEL", CLI_TRAIN, G_MODEL, AT(training.reference), 0, 0,
+     "the model as it began", "With dpo: the model to compare with."},
+    {"teacher", 0, CLI_TEXT, "MODEL", CLI_TRAIN, G_MODEL, AT(training.teacher), 0, 0, "",
+     "Learn from what this model predicts too (distillation); it must have the same vocabulary."},
+
+    {"phase", 0, CLI_CHOICE, "main|anneal", CLI_TRAIN, G_TRAIN, AT(training.phase), 0, 0, "main",
+     "anneal: a warm-up, then a rate that falls exponentially, as at the end of pretraining on better data."},
+    {"max-steps", 0, CLI_INT, "N", CLI_TRAIN, G_TRAIN, AT(training.max_steps), 0, 1e15, "from --epochs",
+     "Steps of the whole run."},
+    {"epochs num-train-epochs", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.epochs), 0, 1e6, "1",
+     "How often the data is read."},
+    {"gradient-accumulation-steps", 0, CLI_INT, "N", CLI_TRAIN, G_TRAIN, AT(training.accumulate), 1, 1e6, NULL,
+     "Batches of a step."},
+    {"learning-rate lr", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.learning_rate), 1e-12, 1,
+     "3e-4, sft 2e-5, dpo 1e-6", "Greatest learning rate."},
+    {"min-learning-rate", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.min_learning_rate), 0, 1,
+     "cosine 1/10, anneal 1/100, else 0", "Where the rate ends."},
+    {"lr-scheduler lr-scheduler-type", 0, CLI_CHOICE, "constant|linear|cosine|wsd|anneal", CLI_TRAIN, G_TRAIN,
+     AT(training.schedule), 0, 0, "cosine; sft, dpo linear", "How the rate goes on after the warm-up."},
+    {"warmup-steps", 0, CLI_INT, "N", CLI_TRAIN, G_TRAIN, AT(training.warmup_steps), 0, 1e15, NULL,
+     "Steps in which the rate grows."},
+    {"decay-share", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.decay_share), 0, 1, NULL,
+     "With wsd: the share of all steps in which the rate falls."},
+    {"weight-decay", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.weight_decay), 0, 10, NULL,
+     "Of matrices, without the embedding."},
+    {"adam-beta1", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.beta1), 0, 0.999999, NULL, "Of AdamW."},
+    {"adam-beta2", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.beta2), 0, 0.999999, NULL, "Of AdamW."},
+    {"adam-epsilon", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.epsilon), 1e-30, 0.1, NULL, "Of AdamW."},
+    {"max-grad-norm", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.max_grad_norm), 0, 1e9, NULL,
+     "Greater gradients are made shorter; 0: never."},
+    {"z-loss", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.z_loss), 0, 1, NULL,
+     "Factor of the squared logarithm of the softmax's sum, which keeps logits small."},
+    {"beta", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.beta), 1e-6, 100, NULL,
+     "With dpo: how strongly the model is held to the reference."},
+    {"label-smoothing", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.label_smoothing), 0, 0.49, NULL,
+     "With dpo: share of pairs whose order is thought to be wrong."},
+    {"distill-alpha", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.distill_alpha), 1e-6, 1, NULL,
+     "With --teacher: its share of the loss."},
+    {"distill-temperature", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.distill_temperature), 0.01, 100, NULL,
+     "With --teacher: softens what both predict."},
+    {"bf16", 0, CLI_FLAG, NULL, CLI_TRAIN, G_TRAIN, AT(training.bf16), 0, 0, "",
+     "Products in bf16 (masters, sums and the rest stay f32): faster where the CPU has instructions for it."},
+    {"checkpoint-activations gradient-checkpointing", 0, CLI_FLAG, NULL, CLI_TRAIN, G_TRAIN,
+     AT(training.checkpoint_activations), 0, 0, "", "Less memory, more time: compute activations twice."},
+    {"micro-tokens", 0, CLI_INT, "N", CLI_TRAIN, G_TRAIN, AT(training.micro_tokens), 0, 1 << 24, "2048",
+     "Most tokens computed together; says how much memory activations take."},
+    {"spike-factor", 0, CLI_REAL, "X", CLI_TRAIN, G_TRAIN, AT(training.spike_factor), 0, 1e6, "off",
+     "Leave out a step whose loss is more than X times the running mean."},
+    {"max-skipped", 0, CLI_INT, "N", CLI_TRAIN, G_TRAIN, AT(training.most_skipped), 1, 1e6, NULL,
+     "Give up after so many steps in a row whose loss was no number, or a spike."},
+
+    {"resume", 0, CLI_FLAG, NULL, CLI_TRAIN, G_STATE, AT(training.resume), 0, 0, "",
+     "Go on from the last checkpoint in RUN, to the bit as if the run had not been stopped. The other options are "
+     "given "
+     "again."},
+    {"save-steps", 0, CLI_INT, "N", CLI_TRAIN, G_STATE, AT(training.save_steps), 0, 1e15, NULL,
+     "Save a checkpoint every N steps; 0: only at the end."},
+    {"save-total-limit", 0, CLI_INT, "N", CLI_TRAIN, G_STATE, AT(training.save_total_limit), 0, 1e6, NULL,
+     "Keep the last N checkpoints; 0: all."},
+    {"save-type", 0, CLI_CHOICE, "auto|f32|bf16", CLI_TRAIN, G_STATE, AT(training.save_type), 0, 0, "auto",
+     "Type of saved matrices. auto: as they came."},
+
+    {"eval-steps", 0, CLI_INT, "N", CLI_TRAIN, G_MEASURE, AT(training.eval_steps), 0, 1e15, NULL,
+     "Measure on --valid every N steps; 0: only at the end."},
+    {"eval-tokens", 0, CLI_INT, "N", CLI_TRAIN, G_MEASURE, AT(training.eval_tokens), 0, 1e15, "all",
+     "Use the first N tokens of --valid."},
+    {"logging-steps", 0, CLI_INT, "N", CLI_TRAIN, G_MEASURE, AT(training.logging_steps), 1, 1e9, NULL,
+     "With --json: a line every N steps."},
+    {"sample-prompt", 0, CLI_LIST, "TEXT", CLI_TRAIN, G_MEASURE, AT(training.sample_prompts), 0, 0, "",
+     "Let the model go on from this text (sft, dpo: answer it) now and then. May be given more than once."},
+    {"sample-steps", 0, CLI_INT, "N", CLI_TRAIN, G_MEASURE, AT(training.sample_steps), 0, 1e15, NULL,
+     "Every N steps; 0: only at the end."},
+    {"sample-tokens", 0, CLI_INT, "N", CLI_TRAIN, G_MEASURE, AT(training.sample_tokens), 1, 1e6, NULL,
+     "Most tokens of a sample."},
+    {"output", 'o', CLI_TEXT, "RUN", CLI_TRAIN, G_OUTPUT, AT(output), 0, 0, "",
+     "Folder for checkpoints, metrics, samples and the report."},
+    {"json", 0, CLI_FLAG, NULL, CLI_TRAIN, G_OUTPUT, AT(json), 0, 0, "",
+     "Write a JSON line for steps, measurements and samples."},
 
     {"dry-run", 0, CLI_FLAG, NULL, CLI_QUANTIZE, G_QUANTIZE, AT(dry_run), 0, 0, "",
      "Only tell what each tensor would become and how large the file would be; OUT may be left out."},
@@ -297,6 +397,28 @@ void cli_args_init(cli_args *args)
         .vocab_size = 4096,
         .min_frequency = 2,
         .coverage = 0.9995,
+        .training = {.schedule = CLI_UNSET,
+                     .sequence_length = 512,
+                     .batch_size = 8,
+                     .accumulate = 1,
+                     .save_steps = 500,
+                     .save_total_limit = 3,
+                     .eval_steps = 500,
+                     .logging_steps = 1,
+                     .sample_steps = 500,
+                     .sample_tokens = 100,
+                     .most_skipped = 10,
+                     .learning_rate = -1,
+                     .min_learning_rate = -1,
+                     .decay_share = 0.2,
+                     .beta1 = 0.9,
+                     .beta2 = 0.95,
+                     .epsilon = 1e-8,
+                     .weight_decay = 0.1,
+                     .max_grad_norm = 1,
+                     .beta = 0.1,
+                     .distill_alpha = 0.5,
+                     .distill_temperature = 2},
     };
 }
 
@@ -307,6 +429,8 @@ void cli_args_free(cli_args *args)
     free(args->stop.items);
     free(args->tensor_types.items);
     free(args->special_tokens.items);
+    free(args->training.data.items);
+    free(args->training.sample_prompts.items);
 }
 
 const char *cli_option_name(const cli_option *o, size_t i, size_t *n)

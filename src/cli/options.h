@@ -24,13 +24,14 @@ enum {
     CLI_CONVERT = 1 << 11,
     CLI_IMATRIX = 1 << 12,
     CLI_HELP = 1 << 13, /* help, man, completion, version */
+    CLI_TRAIN = 1 << 14,
     CLI_TRAIN_TOKENIZER = 1 << 20,
     CLI_REPORT = 1 << 22,
     CLI_DATA = 1 << 21,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
     CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT,
-    CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
+    CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
 };
 
 typedef struct cli_list {
@@ -40,6 +41,20 @@ typedef struct cli_list {
 
 enum { CLI_AUTO, CLI_ALWAYS, CLI_NEVER };                                             /* --color    */
 enum { CLI_PROGRESS_AUTO, CLI_PROGRESS_PLAIN, CLI_PROGRESS_JSON, CLI_PROGRESS_NONE }; /* --progress */
+
+/* What `zamba train` is told. */
+typedef struct cli_training {
+    const char *config, *tokenizer, *valid, *reference, *teacher;
+    cli_list data, sample_prompts;
+    int64_t phase, init, schedule, too_long, save_type; /* schedule: a zamba_schedule or CLI_UNSET */
+    int64_t sequence_length, batch_size, accumulate, micro_tokens, max_steps, warmup_steps, seed;
+    int64_t save_steps, save_total_limit, eval_steps, eval_tokens, logging_steps, sample_steps, sample_tokens;
+    int64_t most_skipped;
+    double epochs, learning_rate, min_learning_rate, decay_share; /* rates below 0, epochs 0: not given */
+    double beta1, beta2, epsilon, weight_decay, max_grad_norm, z_loss, spike_factor;
+    double beta, label_smoothing, distill_alpha, distill_temperature;
+    bool bf16, checkpoint_activations, resume;
+} cli_training;
 
 /* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */
 typedef struct cli_args {
@@ -91,6 +106,8 @@ typedef struct cli_args {
     const char *imatrix, *report_types;
     bool pure, allow_requantize, dry_run, report;
     int64_t report_format, chunk;
+
+    cli_training training;
 
     int64_t progress, color;
     bool verbose, help, version;

@@ -28,21 +28,24 @@ static const char *clock_text(double seconds, char *buffer, size_t n)
 
 static double eta(const progress *p, double now)
 {
-    return p->done && p->total > p->done ? (now - p->start) / (double)p->done * (double)(p->total - p->done) : 0;
+    const double done = (double)p->done - (double)p->first;
+    return done > 0 && p->total > p->done ? (now - p->start) / done * (double)(p->total - p->done) : 0;
 }
 
 static void draw_bar(progress *p, double now)
 {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
     const term *t = &p->terminal;
-    const double rate = now > p->start ? (double)p->done / (now - p->start) : 0;
-    char left[32], tail[160], a[32], b[32];
+    const double rate = now > p->start ? ((double)p->done - (double)p->first) / (now - p->start) : 0;
+    char left[32], tail[240], a[32], b[32];
     if (p->total)
         snprintf(tail, sizeof tail, " %3.0f%%  %s/%s %s  %.4g/s  %s left", 100.0 * (double)p->done / (double)p->total,
                  cli_number(p->done, a), cli_number(p->total, b), p->unit, rate,
                  clock_text(eta(p, now), left, sizeof left));
     else
         snprintf(tail, sizeof tail, " %s %s  %.4g/s", cli_number(p->done, a), p->unit, rate);
+    if (p->note[0])
+        snprintf(tail + strlen(tail), sizeof tail - strlen(tail), "  %s", p->note);
     fprintf(stderr, "\r\033[K%s%s%s ", term_on(t, TERM_BOLD), p->task, term_on(t, TERM_PLAIN));
     const int room = t->width - (int)term_columns(p->task, strlen(p->task)) - (int)strlen(tail) - 3;
     const int cells = room > 40 ? 40 : room;
@@ -75,10 +78,11 @@ static void write_line(progress *p, double now)
                 p->unit, p->done, p->total);
         fprintf(stderr, "\"seconds\": %.3f, \"eta\": %.3f}}\n", now - p->start, eta(p, now));
     } else if (p->total) {
-        fprintf(stderr, "%s: %s of %s %s (%.0f%%), %s left\n", p->task, cli_number(p->done, a), cli_number(p->total, b),
-                p->unit, 100.0 * (double)p->done / (double)p->total, clock_text(eta(p, now), left, sizeof left));
+        fprintf(stderr, "%s: %s of %s %s (%.0f%%), %s left%s%s\n", p->task, cli_number(p->done, a),
+                cli_number(p->total, b), p->unit, 100.0 * (double)p->done / (double)p->total,
+                clock_text(eta(p, now), left, sizeof left), p->note[0] ? ", " : "", p->note);
     } else {
-        fprintf(stderr, "%s: %s %s\n", p->task, cli_number(p->done, a), p->unit);
+        fprintf(stderr, "%s: %s %s%s%s\n", p->task, cli_number(p->done, a), p->unit, p->note[0] ? ", " : "", p->note);
     }
     fflush(stderr);
 }

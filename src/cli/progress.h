@@ -14,7 +14,9 @@ typedef struct progress {
     bool drawn;  /* a bar stands on the terminal */
     term terminal;
     const char *task, *unit;
-    size_t done, total, shown; /* shown: `done` of the last line */
+    size_t done, total, shown; /* shown: `done` of the last line                          */
+    size_t first;              /* what was done before: neither in the rate nor in the time left */
+    char note[64];             /* stands behind the numbers: "" or what the caller puts there    */
     double start, last;
 } progress;
 
