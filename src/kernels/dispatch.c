@@ -16,6 +16,7 @@
 static const zb_kernels kernels_ref = {
     .name = "ref",
     .matmul = zb_matmul_ref,
+    .outer = zb_outer_ref,
     .matmul_bf16 = zb_matmul_bf16_ref,
     .matmul_q8 = zb_matmul_q8_ref,
     .q8_types = ZB_Q8_TYPES_REF,
@@ -82,6 +83,7 @@ static const zb_kernels kernels_ref = {
     X(transpose)                                                                                                       \
     X(transpose_to_bf16)                                                                                               \
     X(transpose_16)                                                                                                    \
+    X(outer)                                                                                                           \
     X(add_scaled)                                                                                                      \
     X(sum_squares)                                                                                                     \
     X(rmsnorm_backward)                                                                                                \

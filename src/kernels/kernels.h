@@ -207,6 +207,11 @@ typedef struct zb_kernels {
     void (*transpose_to_bf16)(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
     void (*transpose_16)(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
 
+    /* y[r * ld_y + c] = (accumulate ? y : 0) + sum over s < n, in rising order, of a[r * row_a + s * step_a] *
+     * b[s * ld_b + c];  r < rows, c < cols. */
+    void (*outer)(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
+                  const float *b, size_t ld_b, size_t n, int accumulate);
+
     /* y += a * x, n elements. */
     void (*add_scaled)(float *y, const float *x, float a, size_t n);
 

@@ -1,7 +1,8 @@
-/* back_products.c — products backwards, and sums over rows. A product y = x w^T gives back dx = dy w and dw += dy^T x;
- * both are products of the kernels' one form (rows times rows of a matrix), once what is multiplied has been
- * transposed: w and x a strip of columns at a time in a worker's scratch, dy once and for all. Every element is summed
- * in one order: over all rows of the microbatch, whatever the threads. */
+/* back_products.c — products backwards, and sums over rows. A product y = x w^T gives back dx = dy w and dw += dy^T x:
+ * in f32 sums of outer products, which take everything as it stands. In bf16 they are of the kernels' one form (rows
+ * times rows of a matrix), once what is multiplied has been transposed: w and x a strip of columns at a time in a
+ * worker's scratch, dy once and for all. Every element is summed in one order: over all rows of the microbatch,
+ * whatever the threads. */
 #include <string.h>
 
 #include "model/tape_slots.h"
@@ -37,30 +38,21 @@ static void prepare_task(void *ctx, size_t task, int worker)
     const zb_dy *dy = r->dy;
     const size_t row0 = task * PIECE, row1 = least(row0 + PIECE, dy->rows);
     (void)worker;
-    for (size_t i = row0; dy->b != NULL && i < row1; i++)
+    for (size_t i = row0; i < row1; i++)
         k->to_bf16(dy->b + i * dy->ld_b, dy->y + i * dy->ld, dy->n);
-    if (dy->t == NULL)
-        return;
-    if (dy->b != NULL)
-        k->transpose_16((uint16_t *)dy->t + row0, dy->ld_t, dy->b + row0 * dy->ld_b, dy->ld_b, row1 - row0, dy->n);
-    else
-        k->transpose((float *)dy->t + row0, dy->ld_t, dy->y + row0 * dy->ld, dy->ld, row1 - row0, dy->n);
+    if (dy->t != NULL)
+        k->transpose_16(dy->t + row0, dy->ld_t, dy->b + row0 * dy->ld_b, dy->ld_b, row1 - row0, dy->n);
 }
 
 zb_dy zb_back_prepare(zb_tape *t, const float *y, size_t ld, size_t n, size_t rows, int weights)
 {
     zb_dy dy = {.y = y, .ld = ld, .n = n, .rows = rows};
-    if (n == 0)
+    if (n == 0 || !t->m->bf16)
         return dy;
-    if (t->m->bf16) {
-        dy.ld_b = 2 * zb_row_length(n / 2 + 1);
-        dy.b = take(t, rows * dy.ld_b / 2);
-        dy.ld_t = 2 * zb_row_length(rows / 2 + 1);
-        dy.t = weights ? take(t, n * dy.ld_t / 2) : NULL;
-    } else {
-        dy.ld_t = zb_row_length(rows);
-        dy.t = weights ? take(t, n * dy.ld_t) : NULL;
-    }
+    dy.ld_b = 2 * zb_row_length(n / 2 + 1);
+    dy.b = take(t, rows * dy.ld_b / 2);
+    dy.ld_t = 2 * zb_row_length(rows / 2 + 1);
+    dy.t = weights ? take(t, n * dy.ld_t / 2) : NULL;
     prepare_run r = {t, &dy};
     zb_pool_run_on(t->m->pool, t->m->n_threads_batch, ceil_div(rows, PIECE), prepare_task, &r);
     return dy;
@@ -90,42 +82,49 @@ static size_t strip_of(const zb_back_job *j)
     return STRIP;
 }
 
-/* Columns [c0, c1) of w as rows: [c1 - c0, w.rows], in what products compute in. */
+/* Rows [r, r + n) of w, columns [c0, c1), as f32. */
+static void unpack_piece(const zb_tape *t, float *piece, const zb_mat *w, size_t r, size_t n, size_t c0, size_t c1)
+{
+    for (size_t i = 0; i < n; i++)
+        t->pass.k->unpack(piece + i * WIDE, (const char *)zb_mat_row(w, r + i) + zb_row_bytes(w->dtype, c0), w->dtype,
+                          c1 - c0);
+}
+
+/* Columns [c0, c1) of w as rows of bf16: [c1 - c0, w.rows]. */
 static zb_mat transposed_weights(const zb_tape *t, const zb_mat *w, size_t c0, size_t c1, float *scratch)
 {
     const zb_kernels *k = t->pass.k;
-    const int bf16 = t->m->bf16;
-    zb_mat m = {.data = scratch, .rows = c1 - c0, .cols = w->rows, .dtype = bf16 ? ZB_BF16 : ZB_F32};
-    m.ld = bf16 ? 2 * zb_row_length(w->rows / 2 + 1) : zb_row_length(w->rows);
-    if (bf16 && w->dtype == ZB_BF16) {
+    zb_mat m = {.data = scratch, .rows = c1 - c0, .cols = w->rows, .dtype = ZB_BF16};
+    m.ld = 2 * zb_row_length(w->rows / 2 + 1);
+    if (w->dtype == ZB_BF16) {
         k->transpose_16((uint16_t *)scratch, m.ld, (const uint16_t *)w->data + c0, w->ld, w->rows, c1 - c0);
-        return m;
-    }
-    if (!bf16 && w->dtype == ZB_F32) {
-        k->transpose(scratch, m.ld, (const float *)w->data + c0, w->ld, w->rows, c1 - c0);
         return m;
     }
     float piece[PIECE * WIDE];
     for (size_t r = 0; r < w->rows; r += PIECE) {
         const size_t n = least(PIECE, w->rows - r);
-        for (size_t i = 0; i < n; i++)
-            k->unpack(piece + i * WIDE, (const char *)zb_mat_row(w, r + i) + zb_row_bytes(w->dtype, c0), w->dtype,
-                      c1 - c0);
-        if (bf16)
-            k->transpose_to_bf16((uint16_t *)scratch + r, m.ld, piece, WIDE, n, c1 - c0);
-        else
-            k->transpose(scratch + r, m.ld, piece, WIDE, n, c1 - c0);
+        unpack_piece(t, piece, w, r, n, c0, c1);
+        k->transpose_to_bf16((uint16_t *)scratch + r, m.ld, piece, WIDE, n, c1 - c0);
     }
     return m;
 }
 
-static void multiply(const zb_tape *t, float *y, size_t ld_y, const float *x, const uint16_t *b, size_t ld, size_t m,
-                     const zb_mat *w, int accumulate)
+/* dx [rows from row0 on, columns from c0 on] [+]= dy w in f32. */
+static void times_weights(const zb_tape *t, float *dx, size_t ld_dx, const zb_dy *dy, size_t row0, size_t rows,
+                          const zb_mat *w, size_t c0, size_t c1, int accumulate)
 {
-    if (t->m->bf16)
-        t->pass.k->matmul_bf16(y, ld_y, b, ld, m, w, 0, w->rows, accumulate);
-    else
-        t->pass.k->matmul(y, ld_y, x, ld, m, w, 0, w->rows, accumulate);
+    const float *y = dy->y + row0 * dy->ld;
+    if (w->dtype == ZB_F32) {
+        t->pass.k->outer(dx, ld_dx, rows, c1 - c0, y, dy->ld, 1, (const float *)w->data + c0, w->ld, w->rows,
+                         accumulate);
+        return;
+    }
+    float piece[PIECE * WIDE];
+    for (size_t r = 0; r < w->rows; r += PIECE) {
+        const size_t n = least(PIECE, w->rows - r);
+        unpack_piece(t, piece, w, r, n, c0, c1);
+        t->pass.k->outer(dx, ld_dx, rows, c1 - c0, y + r, dy->ld, 1, piece, WIDE, n, accumulate || r > 0);
+    }
 }
 
 /* Columns [c0, c1) of dx, some of the rows. */
@@ -137,11 +136,14 @@ static void x_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1,
         if (d->w.rows == 0)
             continue;
         const size_t step = ceil_div(ceil_div(d->dy.rows, parts), PIECE) * PIECE, row0 = least(part * step, d->dy.rows),
-                     row1 = least(row0 + step, d->dy.rows);
-        const zb_mat w = transposed_weights(t, &d->w, c0, c1, zb_tape_worker(t, worker));
-        if (row1 > row0)
-            multiply(t, j->dx + row0 * j->ld_dx + c0, j->ld_dx, d->dy.y + row0 * d->dy.ld, d->dy.b + row0 * d->dy.ld_b,
-                     t->m->bf16 ? d->dy.ld_b : d->dy.ld, row1 - row0, &w, accumulate);
+                     rows = least(step, d->dy.rows - row0);
+        float *dx = j->dx + row0 * j->ld_dx + c0;
+        if (rows > 0 && t->m->bf16) {
+            const zb_mat w = transposed_weights(t, &d->w, c0, c1, zb_tape_worker(t, worker));
+            t->pass.k->matmul_bf16(dx, j->ld_dx, d->dy.b + row0 * d->dy.ld_b, d->dy.ld_b, rows, &w, 0, w.rows,
+                                   accumulate);
+        } else if (rows > 0)
+            times_weights(t, dx, j->ld_dx, &d->dy, row0, rows, &d->w, c0, c1, accumulate);
         accumulate = 1;
     }
 }
@@ -150,24 +152,23 @@ static void x_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1,
 static void w_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1, size_t part, size_t parts, int worker)
 {
     const zb_kernels *k = t->pass.k;
-    const float *x = NULL;
-    float *scratch = zb_tape_worker(t, worker);
+    const float *turned = NULL; /* whose columns stand in the scratch */
+    uint16_t *scratch = (uint16_t *)zb_tape_worker(t, worker);
     for (size_t i = 0; i < j->n_parts; i++) {
         const zb_back_part *d = &j->parts[i];
         if (d->w.rows == 0 || d->dw == NULL)
             continue;
         const size_t rows = d->dy.rows, step = ceil_div(ceil_div(d->dy.n, parts), PIECE) * PIECE,
-                     row0 = least(part * step, d->dy.n), row1 = least(row0 + step, d->dy.n);
-        const zb_mat w = {scratch, c1 - c0, rows, t->m->bf16 ? ZB_BF16 : ZB_F32, d->dy.ld_t, NULL};
-        if (row1 == row0)
-            continue;
-        if (x != d->x && t->m->bf16)
-            k->transpose_to_bf16((uint16_t *)scratch, w.ld, d->x + c0, d->ld_x, rows, c1 - c0);
-        else if (x != d->x)
-            k->transpose(scratch, w.ld, d->x + c0, d->ld_x, rows, c1 - c0);
-        x = d->x;
-        multiply(t, d->dw + row0 * d->w.cols + c0, d->w.cols, (const float *)d->dy.t + row0 * d->dy.ld_t,
-                 (const uint16_t *)d->dy.t + row0 * d->dy.ld_t, d->dy.ld_t, row1 - row0, &w, 1);
+                     row0 = least(part * step, d->dy.n), n = least(step, d->dy.n - row0);
+        float *dw = d->dw + row0 * d->w.cols + c0;
+        if (n > 0 && t->m->bf16) {
+            const zb_mat w = {scratch, c1 - c0, rows, ZB_BF16, d->dy.ld_t, NULL};
+            if (turned != d->x)
+                k->transpose_to_bf16(scratch, w.ld, d->x + c0, d->ld_x, rows, c1 - c0);
+            turned = d->x;
+            k->matmul_bf16(dw, d->w.cols, d->dy.t + row0 * d->dy.ld_t, d->dy.ld_t, n, &w, 0, w.rows, 1);
+        } else if (n > 0)
+            k->outer(dw, d->w.cols, n, c1 - c0, d->dy.y + row0, 1, d->dy.ld, d->x + c0, d->ld_x, rows, 1);
     }
 }
 

@@ -66,9 +66,9 @@ static inline float *zb_tape_worker(const zb_tape *t, int worker)
 typedef struct zb_dy {
     const float *y;
     size_t ld, n, rows;
-    uint16_t *b; /* rounded to bf16, [rows, ld_b], or NULL */
+    uint16_t *b; /* products in bf16: rounded, [rows, ld_b], else NULL */
     size_t ld_b;
-    void *t; /* transposed, [n, ld_t]: bf16 if b, else f32; NULL: no weight wants a gradient */
+    uint16_t *t; /* and transposed, [n, ld_t]; NULL: no weight wants a gradient */
     size_t ld_t;
 } zb_dy;
 

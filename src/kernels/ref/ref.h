@@ -7,6 +7,8 @@
 
 void zb_matmul_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                    size_t row1, int accumulate);
+void zb_outer_ref(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
+                  const float *b, size_t ld_b, size_t n, int accumulate);
 void zb_matmul_bf16_ref(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate);
 void zb_matmul_q8_ref(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,

@@ -327,4 +327,19 @@ static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const f
     }
 }
 
+/* A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them. */
+static void outer(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
+                  const float *b, size_t ld_b, size_t n, int accumulate)
+{
+    enum { STRIP = OUT_V * VW, SUMS = 64 };
+    for (size_t r = 0; !accumulate && r < rows; r++)
+        memset(y + r * ld_y, 0, cols * sizeof *y);
+    for (size_t c = 0; c < cols; c += STRIP)
+        for (size_t s = 0; s < n; s += SUMS) {
+            const size_t some = min_size(SUMS, n - s);
+            outer_block(y + c, ld_y, rows, min_size(STRIP, cols - c), a + s * step_a, row_a, step_a, b + s * ld_b + c,
+                        ld_b, some, some);
+        }
+}
+
 #endif

@@ -32,6 +32,7 @@ static double peak_of(zb_dtype t, size_t rounds, float *sink)
 const zb_kernels VEC_SET = {
     .name = VEC_NAME,
     .matmul = matmul,
+    .outer = outer,
     .matmul_bf16 = matmul_bf16,
     .to_bf16 = to_bf16,
     .rmsnorm = rmsnorm,
