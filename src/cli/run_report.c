@@ -10,7 +10,7 @@
 #include "common.h"
 #include "svg_chart.h"
 
-enum { MOST_POINTS = 360, MOST_SAMPLES = 200, OPEN_SAMPLES = 6, WIDE = 1080, SLIM = 356 };
+enum { MOST_POINTS = 360, MOST_SAMPLES = 200, OPEN_SAMPLES = 6, FULL_WIDTH = 1080, HALF_WIDTH = 530, SLIM = 356 };
 
 /* ---- Numbers ---------------------------------------------------------------------------------------------------- */
 
@@ -191,7 +191,7 @@ static bool curve_of_steps(curve *c, const run_data *d, step_value value, bool s
             high = fmax(high, v);
             plain += v;
             used++;
-            sum += (v - sum) * fmax(1 / window, 1 / (weight + 1)); /* the first ones: their plain mean */
+            sum += (v - sum) * fmax(1 / window, 1 / (0.1 * weight + 1)); /* at first over a tenth of what there is */
             weight++;
         }
         if (used == 0)
@@ -239,7 +239,8 @@ typedef struct card {
         bool smooth;
     } curves[2];
     size_t n_curves;
-    bool from_zero, wide;
+    bool from_zero;
+    enum { THIRD, HALF, FULL } width;
     double cut;
 } card;
 
@@ -260,6 +261,8 @@ static void write_keys(page *p, const chart_series *series, size_t n)
 
 static void write_card(page *p, const card *c)
 {
+    static const char *const widths[] = {"third", "half", "full"};
+    const int width = p->n_runs > 1 && c->width == HALF ? THIRD : c->width; /* there it has a neighbour more */
     const size_t most = p->n_runs * c->n_curves;
     curve *curves = calloc(most, sizeof *curves);
     chart_series *series = calloc(2 * most, sizeof *series);
@@ -281,8 +284,8 @@ static void write_card(page *p, const card *c)
             snprintf(name, 128, "%s", d->name);
         else
             snprintf(name, 128, "%.100s, %s", d->name, c->curves[k].name);
-        const size_t colour = (p->n_runs == 1 ? k : run) % SVG_CHART_COLOURS;
         const bool held_out = c->curves[k].valid != NULL;
+        const size_t colour = (p->n_runs > 1 ? run : held_out ? 1 : k) % SVG_CHART_COLOURS;
         if (p->n_runs == 1 && c->curves[k].step && d->n_steps > 1)
             series[n++] = (chart_series){
                 .colour = colour, .form = CHART_BAND, .x = one->x, .y = one->low, .top = one->high, .n = one->n};
@@ -301,15 +304,15 @@ static void write_card(page *p, const card *c)
                            .height = 210,
                            .from_zero = c->from_zero,
                            .cut = c->cut};
-        fprintf(p->f, "<section class=\"card%s\"><h2>%s", c->wide ? " full" : "", c->title);
+        fprintf(p->f, "<section class=\"card %s\"><h2>%s", widths[width], c->title);
         if (c->note)
             fprintf(p->f, " <small>%s</small>", c->note);
         fputs("</h2>", p->f);
         write_keys(p, series, n);
-        svg_chart_write(p->f, &chart, c->wide ? "slim" : "");
-        if (c->wide) {
-            chart.width = WIDE;
-            chart.height = 330;
+        svg_chart_write(p->f, &chart, "slim");
+        if (width != THIRD) {
+            chart.width = width == FULL ? FULL_WIDTH : HALF_WIDTH;
+            chart.height = width == FULL ? 330 : 230;
             svg_chart_write(p->f, &chart, "wide");
         }
         fputs("</section>\n", p->f);
@@ -327,13 +330,18 @@ static void write_cards(page *p)
         {.title = "Loss",
          .curves = {{"training", step_loss, NULL, true}, {"held-out", NULL, valid_loss, false}},
          .n_curves = 2,
-         .wide = true,
+         .width = FULL,
          .cut = 0.02},
         {.title = "Held-out perplexity",
+         .width = HALF,
          .curves = {{"perplexity", NULL, valid_perplexity, false}},
          .n_curves = 1,
          .cut = 0.05},
-        {.title = "Held-out bits per byte", .curves = {{"bits", NULL, valid_bits, false}}, .n_curves = 1, .cut = 0.05},
+        {.title = "Held-out bits per byte",
+         .width = HALF,
+         .curves = {{"bits", NULL, valid_bits, false}},
+         .n_curves = 1,
+         .cut = 0.05},
         {.title = "Learning rate", .curves = {{"rate", step_rate, NULL, false}}, .n_curves = 1, .from_zero = true},
         {.title = "Gradient norm",
          .note = "before clipping",
@@ -356,7 +364,7 @@ static void write_cards(page *p)
          .note = "smoothed",
          .curves = {{"training", step_loss, NULL, true}},
          .n_curves = 1,
-         .wide = true,
+         .width = FULL,
          .cut = 0.02},
         {.title = "Held-out loss", .curves = {{"held-out", NULL, valid_loss, false}}, .n_curves = 1, .cut = 0.05},
     };
@@ -383,20 +391,26 @@ static const char STYLE[] =
     ".tile,.card{background:var(--card);border:1px solid var(--rule);border-radius:10px}\n"
     ".tile{padding:12px 14px}.tile span{display:block;color:var(--soft);font-size:13px}\n"
     ".tile b{display:block;font-size:23px;line-height:1.3;font-weight:650;font-variant-numeric:tabular-nums}\n"
-    ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:12px}\n"
-    ".card{padding:14px 14px 8px;min-width:0}.full{grid-column:1/-1}\n"
+    ".grid{display:grid;grid-template-columns:repeat(6,1fr);gap:12px}\n"
+    ".card{padding:14px 14px 8px;min-width:0}.third{grid-column:span 2}.half{grid-column:span "
+    "3}.full{grid-column:1/-1}\n"
     ".keys{display:flex;flex-wrap:wrap;gap:0 14px;font-size:13px;color:var(--soft);margin-bottom:6px;min-height:20px;"
     "font-variant-numeric:tabular-nums}\n"
     ".keys b{color:var(--ink);font-weight:600}.key i{display:inline-block;width:10px;height:10px;border-radius:3px;"
     "margin-right:6px}.at{order:9;margin-left:auto}\n"
-    ".wide{display:block}.chart.slim{display:none}@media(max-width:760px){.chart.wide{display:none}"
-    ".chart.slim{display:block}main{padding:20px 12px 32px}h1{font-size:22px}.tile b{font-size:20px}"
+    ".half .slim,.full .slim{display:none}\n"
+    "@media(max-width:940px){.third,.half{grid-column:span 3}.chart.wide{display:none}.chart.slim{display:block}"
+    ".full .chart.wide{display:block}.full .chart.slim{display:none}}\n"
+    "@media(max-width:720px){.third,.half{grid-column:1/-1}.full .chart.wide{display:none}"
+    ".full .chart.slim{display:block}main{padding:20px 12px 32px}h1{font-size:22px}.tile b{font-size:20px}"
     ".tiles{grid-template-columns:1fr 1fr;gap:8px}.grid{gap:8px}}\n"
     ".part{margin:28px 0 10px;font-size:18px}\n"
-    ".sample{padding:12px 16px;margin-bottom:10px}.sample h3{font-size:13px;margin:0 0 6px;color:var(--soft);"
+    ".samples{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr));gap:10px;"
+    "align-items:start}details .samples{margin-top:6px}\n"
+    ".sample{padding:12px 16px}.sample h3{font-size:13px;margin:0 0 6px;color:var(--soft);"
     "font-weight:600}\n"
     ".sample p{white-space:pre-wrap;overflow-wrap:anywhere;max-width:78ch}.sample .prompt{color:var(--soft)}\n"
-    "summary{cursor:pointer;color:var(--soft);padding:6px 2px}details>.sample:first-of-type{margin-top:6px}\n"
+    "summary{cursor:pointer;color:var(--soft);padding:8px 2px}\n"
     ".scroll{overflow-x:auto;padding:4px 0}table{border-collapse:collapse;width:100%;font-size:14px}\n"
     "th,td{text-align:left;padding:7px 14px;border-bottom:1px solid var(--rule);vertical-align:top}"
     "tr:last-child td,tr:last-child th{border-bottom:0}\n"
@@ -536,17 +550,16 @@ static void write_samples(page *p, const run_data *d)
     size_t shown = 0;
     if (n == 0)
         return;
-    fputs("<h2 class=\"part\">What it writes</h2>\n", p->f);
+    fputs("<h2 class=\"part\">What it writes</h2>\n<div class=\"samples\">\n", p->f);
     for (size_t i = n; i > 0; i--) {
         if ((n - i) % every != 0 && i != 1)
             continue;
         if (shown == OPEN_SAMPLES)
-            fputs("<details><summary>Earlier samples</summary>\n", p->f);
+            fputs("</div><details><summary>Earlier samples</summary><div class=\"samples\">\n", p->f);
         write_sample(p, &d->samples[i - 1], NULL);
         shown++;
     }
-    if (shown > OPEN_SAMPLES)
-        fputs("</details>\n", p->f);
+    fputs(shown > OPEN_SAMPLES ? "</div></details>\n" : "</div>\n", p->f);
 }
 
 /* ---- Settings --------------------------------------------------------------------------------------------------- */
@@ -751,10 +764,11 @@ char *run_report_html(const run_data *runs, size_t n_runs, bool going_on, size_t
         write_table(&p);
         write_cards(&p);
         write_differences(&p);
-        fputs("<h2 class=\"part\">What they write</h2>\n", p.f);
+        fputs("<h2 class=\"part\">What they write</h2>\n<div class=\"samples\">\n", p.f);
         for (size_t r = 0; r < n_runs; r++)
             if (runs[r].n_samples > 0)
                 write_sample(&p, &runs[r].samples[runs[r].n_samples - 1], runs[r].name);
+        fputs("</div>\n", p.f);
     }
     foot(&p);
     p.failed |= ferror(p.f) != 0;

@@ -101,7 +101,7 @@ static void set_ticks(axis *a, size_t wanted, bool whole)
     a->n = 0;
     const double first = ceil(a->low / a->step - 1e-9);
     for (double k = first; a->n < MOST_TICKS && k * a->step <= a->high + a->step * 1e-6; k++)
-        a->ticks[a->n++] = k * a->step;
+        a->ticks[a->n++] = k * a->step + 0.0; /* not -0 */
 }
 
 static double place(const axis *a, double v)
@@ -133,8 +133,10 @@ static void find_axes(const svg_chart *c, axis *x, axis *y)
         x->low = 0;
         x->high = 1;
     }
-    set_ticks(x, c->width > 700 ? 8 : 4, false);
-    set_ticks(y, c->height > 250 ? 5 : 4, true);
+    if (x->low > 0 && x->low < 0.05 * x->high)
+        x->low = 0;
+    set_ticks(x, (size_t)(c->width / 110), false);
+    set_ticks(y, (size_t)(c->height / 48), true);
 }
 
 static void write_path(FILE *f, const axis *x, const axis *y, const double *xs, const double *ys, size_t n, bool back)
@@ -170,12 +172,16 @@ static void write_series(FILE *f, const chart_series *s, const axis *x, const ax
                         place(x, s->x[i]), place(y, s->y[i]));
 }
 
-/* Digits with which neighbouring ticks differ. */
-static int tick_digits(const axis *a)
+/* With as many digits as tell neighbouring ticks apart, and one unit for the whole axis. */
+static const char *tick_text(const axis *a, double v, char buffer[32])
 {
     const double most = fmax(fabs(a->low), fabs(a->high));
+    const double unit = most >= 9.99e8 ? 1e9 : most >= 9.99e5 ? 1e6 : most >= 9.99e3 ? 1e3 : 1;
     const int digits = (int)ceil(log10(most / a->step)) + 2;
-    return digits < 2 ? 2 : digits > 6 ? 6 : digits;
+    svg_chart_number(v / unit, digits < 2 ? 2 : digits > 6 ? 6 : digits, buffer);
+    if (unit > 1 && v != 0)
+        strcat(buffer, unit == 1e9 ? "G" : unit == 1e6 ? "M" : "k");
+    return buffer;
 }
 
 void svg_chart_write(FILE *f, const svg_chart *c, const char *class)
@@ -191,14 +197,13 @@ void svg_chart_write(FILE *f, const svg_chart *c, const char *class)
     for (size_t i = 0; i < y.n; i++) {
         const double at = place(&y, y.ticks[i]);
         fprintf(f, "<path class=\"%s\" d=\"M%d %.1fH%.1f\"/><text class=\"end\" x=\"%d\" y=\"%.1f\">%s</text>\n",
-                i == 0 ? "axis" : "grid", LEFT, at, x.to, LEFT - 7, at + 3.5,
-                svg_chart_number(y.ticks[i], tick_digits(&y), text));
+                i == 0 ? "axis" : "rule", LEFT, at, x.to, LEFT - 7, at + 3.5, tick_text(&y, y.ticks[i], text));
     }
     for (size_t i = 0; i < x.n; i++) {
         const double at = place(&x, x.ticks[i]);
         const char *anchor = at > x.to - 14 ? "end" : "mid";
         fprintf(f, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", anchor, at > x.to - 14 ? x.to : at,
-                c->height - 7, svg_chart_number(x.ticks[i], tick_digits(&x), text));
+                c->height - 7, tick_text(&x, x.ticks[i], text));
     }
     /* a nested picture cuts off what leaves it */
     fprintf(f, "<svg x=\"0\" y=\"%d\" width=\"%.1f\" height=\"%.1f\" viewBox=\"0 %d %.1f %.1f\">\n", TOP - 3, c->width,
@@ -232,7 +237,7 @@ void svg_chart_style(FILE *f)
     fputs("svg.chart{display:block;width:100%;height:auto;touch-action:pan-y}\n"
           ".chart text{font-size:11px;fill:var(--soft);font-variant-numeric:tabular-nums}\n"
           ".chart .mid{text-anchor:middle}.chart .end{text-anchor:end}\n"
-          ".grid{stroke:var(--rule)}.axis{stroke:var(--axis)}.grid,.axis{stroke-width:1}\n"
+          ".chart .rule{stroke:var(--rule)}.chart .axis{stroke:var(--axis)}\n"
           ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}\n"
           ".band{opacity:.2}.dot{stroke:var(--card);stroke-width:1.2}\n"
           ".cursor{stroke:var(--soft);stroke-width:1;visibility:hidden}\n",
