@@ -178,9 +178,9 @@ static const char *tick_text(const axis *a, double v, char buffer[32])
     const double most = fmax(fabs(a->low), fabs(a->high));
     const double unit = most >= 9.99e8 ? 1e9 : most >= 9.99e5 ? 1e6 : most >= 9.99e3 ? 1e3 : 1;
     const int digits = (int)ceil(log10(most / a->step)) + 2;
-    svg_chart_number(v / unit, digits < 2 ? 2 : digits > 6 ? 6 : digits, buffer);
-    if (unit > 1 && v != 0)
-        strcat(buffer, unit == 1e9 ? "G" : unit == 1e6 ? "M" : "k");
+    char plain[32];
+    svg_chart_number(v / unit, digits < 2 ? 2 : digits > 6 ? 6 : digits, plain);
+    snprintf(buffer, 32, "%.20s%s", plain, unit == 1 || v == 0 ? "" : unit == 1e9 ? "G" : unit == 1e6 ? "M" : "k");
     return buffer;
 }
 

@@ -68,10 +68,10 @@ static zamba_status read_text(job *j, zb_stream *in)
         while (bare > 0 && (line[bare - 1] == '\n' || line[bare - 1] == '\r'))
             bare--;
         const int ends = line == NULL || (bare == n_separator && memcmp(line, separator, bare) == 0);
-        if (ends) /* the line end before a separator is no part of the document */
+        if (ends) /* line ends before a separator are no part of the document */
             while (part.n > 0 && part.data[part.n - 1] == '\n')
                 part.n--;
-        else
+        else if (!begins || part.n > 0 || bare > 0) /* nor is one before it */
             st = zb_buf_append(&part, line, n, j->err);
         if (st == ZAMBA_OK && part.n > 0 && (ends || part.n >= PART_BYTES)) {
             j->n_documents += (uint64_t)begins;
@@ -104,8 +104,14 @@ static zamba_status read_jsonl(job *j, const char *path, zb_stream *in)
         if (st == ZAMBA_OK && !json_is_string(field))
             st = zb_fail(j->err, ZAMBA_E_FORMAT, "%s: line %zu: no \"text\" that is a string", path, number);
         if (st == ZAMBA_OK) {
-            j->n_documents += json_string_length(field) > 0;
-            st = zb_bpe_train_add(j->train, json_string_value(field), json_string_length(field), 1, j->err);
+            const char *text = json_string_value(field);
+            size_t length = json_string_length(field);
+            for (; length > 0 && text[0] == '\n'; length--)
+                text++;
+            while (length > 0 && text[length - 1] == '\n')
+                length--;
+            j->n_documents += length > 0;
+            st = zb_bpe_train_add(j->train, text, length, 1, j->err);
         }
         json_decref(value);
         if (st == ZAMBA_OK && number % 256 == 0)
