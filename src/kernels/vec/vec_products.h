@@ -327,18 +327,21 @@ static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const f
     }
 }
 
-/* A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them. */
+/* A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them: as a
+ * copy, for rows a power of two apart would fight for few of its sets. */
 static void outer(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
                   const float *b, size_t ld_b, size_t n, int accumulate)
 {
     enum { STRIP = OUT_V * VW, SUMS = 64 };
     for (size_t r = 0; !accumulate && r < rows; r++)
         memset(y + r * ld_y, 0, cols * sizeof *y);
+    float piece[SUMS * STRIP] __attribute__((aligned(64)));
     for (size_t c = 0; c < cols; c += STRIP)
         for (size_t s = 0; s < n; s += SUMS) {
-            const size_t some = min_size(SUMS, n - s);
-            outer_block(y + c, ld_y, rows, min_size(STRIP, cols - c), a + s * step_a, row_a, step_a, b + s * ld_b + c,
-                        ld_b, some, some);
+            const size_t some = min_size(SUMS, n - s), w = min_size(STRIP, cols - c);
+            for (size_t i = 0; i < some; i++)
+                memcpy(piece + i * STRIP, b + (s + i) * ld_b + c, w * sizeof *piece);
+            outer_block(y + c, ld_y, rows, w, a + s * step_a, row_a, step_a, piece, STRIP, some, some);
         }
 }
 
