@@ -32,8 +32,7 @@ zamba_tokenizer *fixture_open(const json_t *root, const char *config_path)
     return t;
 }
 
-/* The instruct models' file: ids 0, 1, 2 have other names, merges are arrays. */
-static json_t *instruct_json(void)
+json_t *fixture_instruct_json(void)
 {
     static const char *const names[3][2] = {{"<unk>", "[PAD]"}, {"<s>", "<|im_start|>"}, {"</s>", "<|im_end|>"}};
     json_t *root = fixture_json(BASE), *model = json_object_get(root, "model"), *merges = json_array(), *merge;
@@ -63,7 +62,7 @@ static json_t *instruct_json(void)
 int open_tokenizers(void **state)
 {
     (void)state;
-    json_t *j = fixture_json(BASE), *k = instruct_json();
+    json_t *j = fixture_json(BASE), *k = fixture_instruct_json();
     base = fixture_open(j, FIXTURES "base_tokenizer_config.json");
     instruct = fixture_open(k, FIXTURES "instruct_tokenizer_config.json");
     json_decref(j);

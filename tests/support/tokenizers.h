@@ -16,6 +16,9 @@ int close_tokenizers(void **state);
 
 json_t *fixture_json(const char *path);
 
+/* The instruct models' file: ids 0, 1, 2 have other names, merges are arrays. */
+json_t *fixture_instruct_json(void);
+
 /* Opens a tokenizer of a tree; the config is a path or NULL. */
 zamba_tokenizer *fixture_open(const json_t *root, const char *config_path);
 
