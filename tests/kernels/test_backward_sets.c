@@ -79,6 +79,30 @@ static void transpose_of(const zb_kernels *k)
     transpose_case(k, 200, 130, 0);
 }
 
+/* ---- sums of outer products ---- */
+
+static void outer_case(const zb_kernels *k, size_t rows, size_t cols, size_t n, int accumulate, int turned)
+{
+    const size_t ld_y = cols + 3, ld_b = cols + 1, row_a = turned ? 1 : n + 2, step_a = turned ? rows + 4 : 1;
+    float *a = random_block(turned ? n * step_a : rows * row_a, 60, -1, 1), *b = random_block(n * ld_b, 61, -1, 1);
+    float *want = random_block(rows * ld_y, 62, -1, 1), *got = copy_block(want, rows * ld_y);
+    ref_set()->outer(want, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, accumulate);
+    k->outer(got, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, accumulate);
+    check_pair(got, want, rows * ld_y, TOL_SUM, k->name, "outer", rows, cols);
+    free(a);
+    free(b);
+}
+
+static void outer_of(const zb_kernels *k)
+{
+    static const size_t sizes[] = {1, 3, 4, 16, 31, 70};
+    for (size_t i = 0; i < 6; i++)
+        for (size_t j = 0; j < 6; j++)
+            for (size_t l = 0; l < 6; l++)
+                outer_case(k, sizes[i], sizes[j], sizes[l] * 2 - 1, (int)(i + j) & 1, (int)(i + l) & 1);
+    outer_case(k, 5, 200, 300, 1, 1);
+}
+
 /* ---- rows ---- */
 
 static void rows_case(const zb_kernels *k, size_t n)
@@ -278,7 +302,7 @@ static void ssd_of(const zb_kernels *k)
     static const zb_ssm_dims shapes[] = {{4, 2, 16, 24}, {6, 3, 5, 7},   {1, 1, 1, 1},
                                          {2, 1, 17, 33}, {4, 1, 64, 64}, {2, 2, 40, 128}};
     for (size_t shape = 0; shape < 6; shape++)
-        for (size_t n = shape; n <= ZB_SSD_CHUNK; n += shape < 4 ? 5 : 29) {
+        for (size_t n = shape; n <= ZB_SSD_CHUNK; n += shape < 4 ? 9 : 58) {
             ssd_case(k, shapes[shape], n, -1, 0.2f); /* slow decay: old rows count */
             ssd_case(k, shapes[shape], n, -20, 2);   /* mixed */
             ssd_case(k, shapes[shape], n, -300, 12); /* everything old underflows */
@@ -397,6 +421,7 @@ static void attention_of(const zb_kernels *k)
         each_set(name##_of);                                                                                           \
     }
 TEST(transpose)
+TEST(outer)
 TEST(rows)
 TEST(odd_logits)
 TEST(conv)
@@ -407,9 +432,9 @@ TEST(attention)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_transpose), cmocka_unit_test(test_rows), cmocka_unit_test(test_odd_logits),
-        cmocka_unit_test(test_conv),      cmocka_unit_test(test_ssd),  cmocka_unit_test(test_mamba1),
-        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_transpose),  cmocka_unit_test(test_outer),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_odd_logits), cmocka_unit_test(test_conv),      cmocka_unit_test(test_ssd),
+        cmocka_unit_test(test_mamba1),     cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
