@@ -132,6 +132,8 @@ void run_data_write_step(FILE *f, const zamba_train_metrics *m)
         number(f, "chosen_reward", m->chosen_reward);
         number(f, "rejected_reward", m->rejected_reward);
     }
+    if (!isnan(m->divergence))
+        number(f, "divergence", m->divergence);
     fputs("}\n", f);
 }
 
@@ -195,6 +197,7 @@ static bool take_metrics(run_data *d, const json_t *line)
         .margin = real_of(line, "margin"),
         .chosen_reward = real_of(line, "chosen_reward"),
         .rejected_reward = real_of(line, "rejected_reward"),
+        .divergence = real_of(line, "divergence"),
     };
     return run_data_step(d, &m);
 }

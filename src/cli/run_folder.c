@@ -190,7 +190,8 @@ int run_folder_step(run_folder *r, const zamba_train_metrics *m)
                                  {"rewards/accuracies", m->accuracy},
                                  {"rewards/margins", m->margin},
                                  {"rewards/chosen", m->chosen_reward},
-                                 {"rewards/rejected", m->rejected_reward}};
+                                 {"rewards/rejected", m->rejected_reward},
+                                 {"train/divergence", m->divergence}};
     errno = 0;
     run_data_write_step(r->metrics, m);
     const bool ok = fflush(r->metrics) == 0 && run_data_step(&r->data, m) &&

@@ -139,6 +139,11 @@ static double step_rejected(const zamba_train_metrics *m)
     return m->rejected_reward;
 }
 
+static double step_divergence(const zamba_train_metrics *m)
+{
+    return m->divergence;
+}
+
 static double valid_loss(const run_valid *v)
 {
     return v->loss;
@@ -358,6 +363,9 @@ static void write_cards(page *p)
         {.title = "Rewards",
          .curves = {{"chosen", step_chosen, NULL, true}, {"rejected", step_rejected, NULL, true}},
          .n_curves = 2},
+        {.title = "Divergence from the teacher",
+         .curves = {{"divergence", step_divergence, NULL, true}},
+         .n_curves = 1},
     };
     static const card more[] = {
         {.title = "Training loss",

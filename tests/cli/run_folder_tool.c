@@ -103,7 +103,7 @@ static zamba_train_metrics metrics_of(int64_t step, int64_t total, uint32_t run)
     m.grad_norm = 0.6 + 3 / (1 + (double)step / 40) + 0.12 * fabs(normal()) + (uniform() < 0.004 ? 3 : 0);
     m.seconds = 0.52 + 0.02 * normal() + (step % 97 == 0 ? 0.3 : 0);
     m.tokens_per_second = 8192 / m.seconds;
-    m.accuracy = m.margin = m.chosen_reward = m.rejected_reward = NAN;
+    m.accuracy = m.margin = m.chosen_reward = m.rejected_reward = m.divergence = NAN;
     if (step % 400 == 399) {
         m.skipped = 1;
         m.loss = NAN;
