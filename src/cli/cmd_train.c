@@ -141,8 +141,11 @@ static int make_start(train *t)
         return cli_error("%s: cannot create the folder: %s", t->args->output, strerror(errno));
     o.scheme = (zamba_init_scheme)t->o->init;
     o.seed = (uint64_t)t->o->seed;
-    if (!(t->o->resume && stat(path, &st) == 0) &&
-        zamba_model_init(t->o->config, t->o->tokenizer, path, &o, &err) != ZAMBA_OK)
+    const bool there = stat(path, &st) == 0;
+    if (there && !t->o->resume)
+        return cli_error("%s: a run that was stopped stands there (--resume goes on with it, or name another folder)",
+                         t->args->output);
+    if (!there && zamba_model_init(t->o->config, t->o->tokenizer, path, &o, &err) != ZAMBA_OK)
         return cli_fail(&err);
     t->start = strdup(path);
     return t->start ? 0 : cli_error("out of memory");
@@ -331,7 +334,9 @@ static int open_trainer(train *t)
     char *text = settings(t);
     if (!text)
         return cli_error("out of memory");
-    st = run_folder_open(&t->run, t->args->output, text, t->checkpoint ? zamba_trainer_steps(t->trainer) : 0, &err);
+    /* what was stopped before its first step begins anew */
+    const int64_t steps = zamba_trainer_steps(t->trainer), from = steps > 0 ? steps : t->o->resume ? -1 : 0;
+    st = run_folder_open(&t->run, t->args->output, text, from, &err);
     free(text);
     return st == ZAMBA_OK ? 0 : cli_fail(&err);
 }

@@ -370,7 +370,7 @@ zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_ty
     if (st == ZAMBA_OK)
         st = zb_optimizer_reserve(&t->optimizer, err);
     choose_type(&s);
-    if (st == ZAMBA_OK && (t->saved_step != t->step || stat(folder, &sb) != 0)) {
+    if (st == ZAMBA_OK && (t->saved == NULL || strcmp(t->saved, folder) != 0 || stat(folder, &sb) != 0)) {
         st = retire(folder, err); /* of an earlier life of this run, which went on from before it */
         if (st == ZAMBA_OK)
             st = zb_file_room(run, t->params.floats * sizeof(float) * (s.rounded ? 4 : 3), err);
@@ -393,7 +393,8 @@ zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_ty
             sync_folder(run);
     }
     if (st == ZAMBA_OK) {
-        t->saved_step = t->step;
+        free(t->saved);
+        t->saved = strdup(folder); /* without memory for it the step is only saved twice */
         const char *name = strrchr(folder, '/') + 1;
         st = zb_file_write(latest, (zb_file_part[]){{name, strlen(name)}, {"\n", 1}}, 2, err);
     }
@@ -547,7 +548,8 @@ zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char
     if (st != ZAMBA_OK)
         return st;
     zb_params_changed(&t->params);
-    t->step = t->saved_step = step;
+    t->step = step;
+    t->saved = strdup(checkpoint);
     t->optimizer.updates = updates;
     t->tokens = (uint64_t)tokens;
     t->mean_loss = mean_loss;

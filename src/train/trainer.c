@@ -189,7 +189,6 @@ zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const za
     if (t == NULL)
         return zb_fail_memory(err, "trainer", sizeof *t);
     t->o = o;
-    t->saved_step = -1;
     t->path = strdup(model != NULL ? model : "");
     if (t->path == NULL)
         st = zb_fail_memory(err, "trainer", 0);
@@ -243,6 +242,7 @@ void zamba_trainer_close(zamba_trainer *t)
     free(t->pairs);
     free(t->text_bytes);
     zb_free_aligned(t->teacher_logits);
+    free(t->saved);
     free(t->path);
     free(t);
 }
@@ -482,6 +482,8 @@ static zamba_status finish_step(zamba_trainer *t, zamba_train_metrics *m, zamba_
     }
     t->skipped = m->skipped ? t->skipped + 1 : 0;
     t->step++;
+    free(t->saved);
+    t->saved = NULL;
     t->tokens += (uint64_t)t->sums[ZB_SUM_TOKENS];
     describe(t, m, norm, rate);
     begin_step(t);

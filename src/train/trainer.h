@@ -48,7 +48,7 @@ struct zamba_trainer {
     double mean_loss; /* running mean of the steps that were made, with mean_weight: the sum of its weights */
     double mean_weight;
     int32_t skipped;        /* in a row */
-    int64_t saved_step;     /* of the last checkpoint, or -1 */
+    char *saved;            /* the checkpoint that holds the present step, or NULL */
     int32_t added;          /* batches of the step that is not yet whole */
     double sums[ZB_N_SUMS]; /* of it */
     double begun;           /* when, in seconds */
