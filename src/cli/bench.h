@@ -59,6 +59,13 @@ int bench_report(const bench *b);
 /* cmd_bench_tokenizer.c: `zamba bench tokenizer [MODEL] FILE`; the words behind "tokenizer" are args->words. */
 int bench_tokenizer(const cli_args *args);
 
+/* cmd_bench_train.c: `zamba bench train [MODEL]`, in the same way. */
+int bench_train(const cli_args *args);
+
+/* bench_measure.c: most bytes resident since the last reset, or 0: not known. */
+double bench_peak_rss(void);
+void bench_peak_reset(void);
+
 /* Mean and standard deviation of a sample. */
 void bench_statistics(const double *x, size_t n, double *mean, double *deviation);
 

@@ -21,8 +21,8 @@ enum {
 
 /* ---- Memory of the process ---- */
 
-/* Most bytes resident since the last peak_reset, or 0. */
-static double peak_rss(void)
+/* Most bytes resident since the last bench_peak_reset, or 0. */
+double bench_peak_rss(void)
 {
     char line[256];
     double kib = 0;
@@ -35,7 +35,7 @@ static double peak_rss(void)
     return kib * 1024;
 }
 
-static void peak_reset(void)
+void bench_peak_reset(void)
 {
     const int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
@@ -48,7 +48,7 @@ static void peak_reset(void)
 
 static void peak_note(bench_run *run)
 {
-    const double found = peak_rss();
+    const double found = bench_peak_rss();
     run->peak_rss = found > run->peak_rss ? found : run->peak_rss;
 }
 
@@ -69,7 +69,7 @@ static zamba_status probe(bench *b, bench_run *run, zamba_error *err)
         st = zamba_probe_products(b->compute, run->n_threads, 3, &found, err);
     if (st == ZAMBA_OK)
         run->peak = found > run->peak ? found : run->peak;
-    peak_reset();
+    bench_peak_reset();
     return st;
 }
 
@@ -246,7 +246,7 @@ int bench_measure(bench *b, size_t index, const char *path)
     args.threads = (int64_t)run->threads;
     zamba_model_close(b->model);
     b->model = NULL;
-    peak_reset();
+    bench_peak_reset();
     int code = cli_model_open(&args, path, &b->model, &run->load_s);
     if (code == 0 && (zamba_model_info_get(b->model, &b->info, &err) != ZAMBA_OK ||
                       zamba_model_memory(b->model, &b->memory, &err) != ZAMBA_OK))

@@ -132,6 +132,12 @@ int cmd_bench(const cli_args *args)
         rest.words.n--;
         return bench_tokenizer(&rest);
     }
+    if (args->words.n > 0 && strcmp(args->words.items[0], "train") == 0) {
+        cli_args rest = *args;
+        rest.words.items++;
+        rest.words.n--;
+        return bench_train(&rest);
+    }
     int code = lay_out(&b);
     char *path = code == 0 ? cli_model_path(args, &used) : NULL;
     if (code == 0)
