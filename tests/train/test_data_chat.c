@@ -136,8 +136,8 @@ static void test_shapes(void **state)
     check_rows(open_path(options(ZAMBA_DATA_CHAT, 1000, 10), CHATS), want, 5);
     /* the same, whatever the shape */
     static const char *const same[] = {
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"Hm?\"}, {\"role\": \"assistant\", \"content\": "
-        "\"Ah.\"}]}\n",
+        ("{\"messages\": [{\"role\": \"user\", \"content\": \"Hm?\"}, {\"role\": \"assistant\", \"content\": "
+         "\"Ah.\"}]}\n"),
         "{\"prompt\": \"Hm?\", \"completion\": \"Ah.\"}\n",
         "{\"prompt\": [{\"role\": \"user\", \"content\": \"Hm?\"}], \"completion\": \"Ah.\"}\n",
         "{\"prompt\": \"Hm?\", \"completion\": [{\"role\": \"assistant\", \"content\": \"Ah.\"}]}\n",
