@@ -1,10 +1,11 @@
-/* cmd_debug.c — `zamba debug logits|hidden`: what the model computes, as a safetensors file, for comparison with other
- * programs. All sequences of the ids file advance together as one ragged batch. */
+/* cmd_debug.c — `zamba debug logits|hidden|grads`: what the model computes, as a safetensors file, for comparison with
+ * other programs. All sequences of the ids file advance together as one ragged batch. Gradients: debug_grads.c. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
 #include "common.h"
+#include "debug_grads.h"
 #include "out_safetensors.h"
 #include "progress.h"
 
@@ -178,8 +179,9 @@ int cmd_debug(const cli_args *args)
     cli_args rest = *args; /* the words behind `logits` */
     const char *what = args->words.n ? args->words.items[0] : "";
     size_t used;
-    if (strcmp(what, "logits") != 0 && strcmp(what, "hidden") != 0) {
-        cli_error("debug: found '%s', wanted logits or hidden", what);
+    const bool gradients = strcmp(what, "grads") == 0;
+    if (strcmp(what, "logits") != 0 && strcmp(what, "hidden") != 0 && !gradients) {
+        cli_error("debug: found '%s', wanted logits, hidden or grads", what);
         return cli_hint(args->command);
     }
     d.hidden = what[0] == 'h';
@@ -195,6 +197,12 @@ int cmd_debug(const cli_args *args)
     char *path = code == 0 ? cli_model_path(&rest, &used) : NULL;
     if (code == 0 && !path)
         code = 1;
+    if (code == 0 && gradients) {
+        code = debug_grads(args, path);
+        free(path);
+        free(d.pieces);
+        return code;
+    }
     if (code == 0)
         code = cli_model_open(args, path, &d.model, NULL);
     if (code == 0 && zamba_model_info_get(d.model, &d.info, &err) != ZAMBA_OK)

@@ -119,15 +119,18 @@ const cli_command cli_commands[] = {
      "llama.cpp's "
      "llama-imatrix writes it.",
      "zamba imatrix Zamba2-1.2B -f calibration.txt -o imatrix.gguf"},
-    {"debug", CLI_DEBUG, cmd_debug, "logits|hidden [MODEL] --ids FILE -o OUT",
-     "write logits or hidden states, to compare with other programs",
+    {"debug", CLI_DEBUG, cmd_debug, "logits|hidden|grads [MODEL] --ids FILE -o OUT",
+     "write logits, hidden states or gradients, to compare with other programs",
      "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "
      "of "
      "FILE; `debug hidden` writes the residual stream hidden.I.embed, hidden.I.LAYER after each layer and "
-     "hidden.I.final_norm, each [tokens, hidden]. All sequences run as one ragged batch.",
+     "hidden.I.final_norm, each [tokens, hidden]. All sequences run as one ragged batch.\n\n"
+     "`debug grads` writes the mean cross entropy over all labels (`loss`) and its gradient by every parameter, under "
+     "the names of the checkpoint. Without --labels every token is learned from those before it.",
      "zamba debug logits Zamba2-1.2B --ids ids.json -o out.safetensors\n"
      "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o out.safetensors\n"
-     "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors"},
+     "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors\n"
+     "zamba debug grads Zamba2-1.2B --ids ids.json --labels labels.json -o grads.safetensors"},
     {"data", CLI_DATA, cmd_data, "show [MODEL] FILE...", "show training data as the model will see it",
      "Prints rows of training data token by token: learned tokens green, tokens that are only read dim, special tokens "
      "bold between double brackets, borders between tokens drawn; without colours what is learned stands between « and "

@@ -135,6 +135,8 @@ const cli_option cli_options[] = {
 
     {"ids", 0, CLI_TEXT, "FILE", CLI_DEBUG, G_DATA, AT(ids), 0, 0, "",
      "JSON file with a list of id lists, run as one ragged batch; - is standard input."},
+    {"labels", 0, CLI_TEXT, "FILE", CLI_DEBUG, G_DATA, AT(labels), 0, 0, "the ids",
+     "With grads: JSON file with the labels, at the same places as the ids and shifted inside; -100 is not learned."},
     {"split", 0, CLI_TEXT, "LIST", CLI_DEBUG, G_DATA, AT(split), 0, 0, "the whole at once",
      "Feed each sequence in pieces of these sizes, such as 5,8; the rest one token at a time."},
     {"ids-u16", 0, CLI_FLAG, NULL, CLI_PERPLEXITY | CLI_QUANTIZE | CLI_IMATRIX, G_DATA, AT(ids_u16), 0, 0,

@@ -79,7 +79,7 @@ typedef struct cli_args {
 
     const char *session, *load_state, *save_state;
 
-    const char *ids, *split, *output;
+    const char *ids, *labels, *split, *output;
     bool ids_u16, json, jsonl, pieces, tensors, compare;
     int64_t window, stride, limit;
 

@@ -22,9 +22,28 @@ int st_add(st_writer *w, const char *name, size_t rows, size_t columns)
         w->n_bytes > (uint64_t)INT64_MAX / 2 || bytes > (uint64_t)INT64_MAX / 2)
         return cli_error("%s: %zu rows of %zu are too much for a file", name, rows, columns);
     st_tensor *t = &w->tensors[w->n_tensors++];
-    *t = (st_tensor){.rows = rows, .columns = columns, .offset = w->n_bytes};
+    *t = (st_tensor){.rows = rows,
+                     .columns = columns,
+                     .shape = {(int64_t)rows, (int64_t)columns},
+                     .n_dims = 2,
+                     .offset = w->n_bytes};
     snprintf(t->name, sizeof t->name, "%s", name);
     w->n_bytes += bytes;
+    return 0;
+}
+
+int st_add_shape(st_writer *w, const char *name, const int64_t *shape, int n_dims)
+{
+    const size_t columns = n_dims > 0 ? (size_t)shape[n_dims - 1] : 1;
+    size_t rows = 1;
+    for (int d = 0; d < n_dims - 1; d++)
+        rows *= (size_t)shape[d];
+    if (st_add(w, name, rows, columns) != 0)
+        return 1;
+    st_tensor *t = &w->tensors[w->n_tensors - 1];
+    t->n_dims = n_dims;
+    for (int d = 0; d < n_dims; d++)
+        t->shape[d] = shape[d];
     return 0;
 }
 
@@ -49,9 +68,12 @@ static char *make_header(const st_writer *w)
     for (size_t i = 0; fine && i < w->n_tensors; i++) {
         const st_tensor *t = &w->tensors[i];
         const json_int_t end = (json_int_t)(t->offset + (uint64_t)t->rows * t->columns * sizeof(float));
+        json_t *shape = json_array();
+        for (int d = 0; d < t->n_dims; d++)
+            json_array_append_new(shape, json_integer((json_int_t)t->shape[d]));
         fine = json_object_set_new(header, t->name,
-                                   json_pack("{s:s, s:[I,I], s:[I,I]}", "dtype", "F32", "shape", (json_int_t)t->rows,
-                                             (json_int_t)t->columns, "data_offsets", (json_int_t)t->offset, end)) == 0;
+                                   json_pack("{s:s, s:o, s:[I,I]}", "dtype", "F32", "shape", shape, "data_offsets",
+                                             (json_int_t)t->offset, end)) == 0;
     }
     if (fine)
         text = json_dumps(header, JSON_COMPACT);
