@@ -78,11 +78,12 @@ static bool write_kept(run_folder *r)
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
     bool ok = f != NULL;
-    for (size_t i = 0, v = 0; ok && i < r->data.n_steps; i++) { /* a measurement stands behind its step */
-        run_data_write_step(f, &r->data.steps[i]);
-        for (; v < r->data.n_valids && (r->data.valids[v].step <= r->data.steps[i].step || i + 1 == r->data.n_steps);
-             v++)
+    for (size_t i = 0, v = 0; ok && i <= r->data.n_steps; i++) { /* a measurement stands behind its step */
+        const bool end = i == r->data.n_steps;
+        for (; v < r->data.n_valids && (end || r->data.valids[v].step < r->data.steps[i].step); v++)
             run_data_write_valid(f, r->data.valids[v]);
+        if (!end)
+            run_data_write_step(f, &r->data.steps[i]);
     }
     ok = ok && fclose(f) == 0 && cli_write_file(in_folder(r, "metrics.jsonl", path), text, n) == 0;
     free(text);

@@ -176,11 +176,11 @@ static bool curve_open(curve *c, size_t n)
     return c->x != NULL;
 }
 
-/* Steps in groups. `smooth`: the mean moves along with the curve, over about a 40th of it. */
+/* Steps in groups. `smooth`: the mean moves along with the curve, over about a 40th of it, and at least some steps. */
 static bool curve_of_steps(curve *c, const run_data *d, step_value value, bool smooth)
 {
     const size_t n = d->n_steps, points = n < MOST_POINTS ? n : MOST_POINTS;
-    const double window = smooth ? fmax(1, (double)n / 40) : 1;
+    const double window = smooth ? fmax(fmin(8, (double)n / 4 + 1), (double)n / 40) : 1;
     double sum = 0, weight = 0;
     if (!curve_open(c, points))
         return false;

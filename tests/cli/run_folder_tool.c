@@ -137,7 +137,7 @@ int main(int argc, char **argv)
         cli_error("%s", err.message);
         return 1;
     }
-    int code = 0;
+    int code = first == 1 && last > 0 ? run_folder_valid(r, 0, 8.3, 3.6) : 0;
     for (int64_t step = first; step <= last && code == 0; step++) {
         const zamba_train_metrics m = metrics_of(step, total, run);
         code = run_folder_step(r, &m);

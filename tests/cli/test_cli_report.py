@@ -159,7 +159,8 @@ class RunFolder(Folder):
         steps = [m for m in lines if "valid_loss" not in m]
         valid = [m for m in lines if "valid_loss" in m]
         self.assertEqual([m["step"] for m in steps], list(range(1, 451)))
-        self.assertEqual([m["step"] for m in valid], [100, 200, 300, 400])
+        self.assertEqual([m["step"] for m in valid], [0, 100, 200, 300, 400])
+        self.assertEqual([m["step"] for m in lines], sorted(m["step"] for m in lines))
         self.assertIsNone(steps[398]["loss"])
         self.assertTrue(steps[398]["skipped"])
         for m in valid:
@@ -209,7 +210,7 @@ class RunFolder(Folder):
         self.train("run", 0, 1, 5, 5, code=1)
         self.assertIn("holds a training run already", self.err)
         self.train("run", -1, 1, 3, 3)
-        self.assertEqual(len(self.lines(self.folder / "run" / "metrics.jsonl")), 3)
+        self.assertEqual(len(self.lines(self.folder / "run" / "metrics.jsonl")), 4)
         self.file("file", "")
         self.train("file/run", 0, 1, 5, 5, code=1)
         self.assertIn("cannot make the folder", self.err)
