@@ -10,7 +10,15 @@
 #include "common.h"
 #include "svg_chart.h"
 
-enum { MOST_POINTS = 360, MOST_SAMPLES = 200, OPEN_SAMPLES = 6, FULL_WIDTH = 1080, HALF_WIDTH = 530, SLIM = 356 };
+enum {
+    MOST_POINTS = 360,
+    MOST_SAMPLES = 200,
+    OPEN_SAMPLES = 6,
+    FULL_WIDTH = 1080,
+    MIDDLE_WIDTH = 740,
+    HALF_WIDTH = 530,
+    SLIM = 356
+};
 
 /* ---- Numbers ---------------------------------------------------------------------------------------------------- */
 
@@ -315,6 +323,11 @@ static void write_card(page *p, const card *c)
         fputs("</h2>", p->f);
         write_keys(p, series, n);
         svg_chart_write(p->f, &chart, "slim");
+        if (width == FULL) {
+            chart.width = MIDDLE_WIDTH;
+            chart.height = 280;
+            svg_chart_write(p->f, &chart, "middle");
+        }
         if (width != THIRD) {
             chart.width = width == FULL ? FULL_WIDTH : HALF_WIDTH;
             chart.height = width == FULL ? 330 : 230;
@@ -406,10 +419,10 @@ static const char STYLE[] =
     "font-variant-numeric:tabular-nums}\n"
     ".keys b{color:var(--ink);font-weight:600}.key i{display:inline-block;width:10px;height:10px;border-radius:3px;"
     "margin-right:6px}.at{order:9;margin-left:auto}\n"
-    ".half .slim,.full .slim{display:none}\n"
+    ".half .slim,.full .slim,.full .middle{display:none}\n"
     "@media(max-width:940px){.third,.half{grid-column:span 3}.chart.wide{display:none}.chart.slim{display:block}"
-    ".full .chart.wide{display:block}.full .chart.slim{display:none}}\n"
-    "@media(max-width:720px){.third,.half{grid-column:1/-1}.full .chart.wide{display:none}"
+    ".full .chart.middle{display:block}.full .chart.slim{display:none}}\n"
+    "@media(max-width:720px){.third,.half{grid-column:1/-1}.full .chart.middle{display:none}"
     ".full .chart.slim{display:block}main{padding:20px 12px 32px}h1{font-size:22px}.tile b{font-size:20px}"
     ".tiles{grid-template-columns:1fr 1fr;gap:8px}.grid{gap:8px}}\n"
     ".part{margin:28px 0 10px;font-size:18px}\n"

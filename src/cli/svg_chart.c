@@ -154,7 +154,7 @@ static void write_path(FILE *f, const axis *x, const axis *y, const double *xs, 
 static void write_series(FILE *f, const chart_series *s, const axis *x, const axis *y)
 {
     if (s->form == CHART_BAND) {
-        fprintf(f, "<path class=\"band f%zu\" d=\"", s->colour);
+        fprintf(f, "<path class=\"band f%zu s%zu\" d=\"", s->colour, s->colour);
         write_path(f, x, y, s->x, s->top, s->n, false);
         write_path(f, x, y, s->x, s->y, s->n, true);
         fputs("Z\"/>\n", f);
@@ -239,7 +239,7 @@ void svg_chart_style(FILE *f)
           ".chart .mid{text-anchor:middle}.chart .end{text-anchor:end}\n"
           ".chart .rule{stroke:var(--rule)}.chart .axis{stroke:var(--axis)}\n"
           ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}\n"
-          ".band{opacity:.2}.dot{stroke:var(--card);stroke-width:1.2}\n"
+          ".band{opacity:.22;stroke-width:1}.dot{stroke:var(--card);stroke-width:1.2}\n"
           ".cursor{stroke:var(--soft);stroke-width:1;visibility:hidden}\n",
           f);
 }
