@@ -120,7 +120,7 @@ const cli_command cli_commands[] = {
      "llama-imatrix writes it.",
      "zamba imatrix Zamba2-1.2B -f calibration.txt -o imatrix.gguf"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden|grads [MODEL] --ids FILE -o OUT",
-     "write logits, hidden states or gradients, to compare with other programs",
+     "write logits, hidden states or gradients, to compare with others",
      "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "
      "of "
      "FILE; `debug hidden` writes the residual stream hidden.I.embed, hidden.I.LAYER after each layer and "
@@ -130,7 +130,7 @@ const cli_command cli_commands[] = {
      "zamba debug logits Zamba2-1.2B --ids ids.json -o out.safetensors\n"
      "zamba debug logits Zamba2-1.2B --ids ids.json --split 5,8 -o out.safetensors\n"
      "zamba debug hidden Zamba2-1.2B --ids ids.json -o hidden.safetensors\n"
-     "zamba debug grads Zamba2-1.2B --ids ids.json --labels labels.json -o grads.safetensors"},
+     "zamba debug grads Zamba2-1.2B --ids ids.json -o grads.safetensors"},
     {"data", CLI_DATA, cmd_data, "show [MODEL] FILE...", "show training data as the model will see it",
      "Prints rows of training data token by token: learned tokens green, tokens that are only read dim, special tokens "
      "bold between double brackets, borders between tokens drawn; without colours what is learned stands between « and "
@@ -155,11 +155,11 @@ const cli_command cli_commands[] = {
      "RUN gets a folder checkpoint-NUMBER every --save-steps, which transformers loads as it is, and metrics, samples "
      "and a report to look at. Ctrl-C saves and ends; --resume goes on, to the bit as if there had been no stop.\n\n"
      "docs/TRAIN.md has whole examples.",
-     "zamba train pretrain --config config.json --tokenizer tokenizer --data books.txt --valid valid.txt -o run \\\n"
-     "    --batch-size 16 --sequence-length 256 --learning-rate 3e-3 --warmup-steps 200 --bf16\n"
-     "zamba train pretrain run/checkpoint-004000 --phase anneal --data good.txt:60 --data books.txt:40 -o annealed\n"
-     "zamba train sft Zamba2-1.2B --data talk.jsonl --epochs 3 -o tuned --sample-prompt \"Who are you?\"\n"
-     "zamba train dpo tuned/checkpoint-000300 --data pairs.jsonl --beta 0.1 -o polite\n"
+     "zamba train pretrain --config c.json --tokenizer tok --data books.txt -o base\n"
+     "zamba train pretrain base/checkpoint-004000 --phase anneal -o annealed \\\n"
+     "    --data good.txt:60 --data books.txt:40 --learning-rate 1e-3 --bf16\n"
+     "zamba train sft Zamba2-1.2B --data talk.jsonl --epochs 3 -o tuned\n"
+     "zamba train dpo tuned/checkpoint-000300 --data pairs.jsonl -o polite\n"
      "zamba train pretrain small --teacher Zamba2-7B --data books.txt -o distilled"},
     {"train-tokenizer", CLI_TRAIN_TOKENIZER, cmd_train_tokenizer, "FILE... -o FOLDER", "learn a tokenizer from text",
      "Learns byte-pair merges with byte fallback from text files (documents parted by a line <|endoftext|>) and .jsonl "

@@ -134,7 +134,7 @@ class Usage(Case):
             [["run", MODEL, "a", "b"], "'b' is one word too many"],
             [["run", "--logprobs", "2"], "needs --json"],
             [["run", "--logit-bias", "5", "-p", "a"], "wanted ID=BIAS"],
-            [["debug"], "wanted logits or hidden"],
+            [["debug"], "wanted logits, hidden or grads"],
             [["debug", "logits", MODEL], "needs --ids FILE"],
             [["debug", "logits", MODEL, "--ids", "x"], "needs -o OUT"],
             [["perplexity"], "needs a FILE"],
