@@ -3,6 +3,7 @@
  *
  *   open path threads context kv compute | close | memory | reset_peak | probe threads megabytes repeats
  *   prompt n | fill depth | save path | load path depth | decode n batch keep | profile prompt or n | quit
+ *   init config path | open_trainer path threads bf16 batch length | train n
  *
  * `fill` reads a context once; `decode` goes on from forks of it, as often as wanted; with keep it goes on from the
  * context itself. Times are lists: `walls`, and `cpus` of the calling thread, which one thread is measured with. */
@@ -12,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "zamba.h"
+#include "zamba_train.h"
 
 enum { LONGEST_LINE = 65536, PIECE = 512, MOST_OPS = 64, WIDEST = 64 };
 
@@ -24,6 +25,9 @@ typedef struct runner {
     int32_t *ids;
     float *logits; /* [WIDEST, vocab] */
     size_t context;
+    zamba_trainer *trainer;
+    zamba_example *examples; /* [batch] */
+    zamba_data_batch batch;
     zamba_error err;
     const char *problem; /* what is wrong with a request; else err speaks */
 } runner;
@@ -99,6 +103,10 @@ static json_t *do_close(runner *r, const json_t *request)
     (void)request;
     close_bases(r);
     zamba_model_close(r->model);
+    zamba_trainer_close(r->trainer);
+    free(r->examples);
+    r->trainer = NULL;
+    r->examples = NULL;
     free(r->ids);
     free(r->logits);
     r->model = NULL;
@@ -362,13 +370,85 @@ static json_t *do_hello(runner *r, const json_t *request)
     return json_pack("{s:s, s:s, s:i}", "name", "zamba", "version", zamba_version(), "cores", (int)zamba_cores());
 }
 
+/* A new model with random weights. */
+static json_t *do_init(runner *r, const json_t *request)
+{
+    if (zamba_model_init(word(request, "config", ""), NULL, word(request, "path", ""), NULL, &r->err) != ZAMBA_OK)
+        return NULL;
+    return json_object();
+}
+
+/* Training of `batch` rows of `length` random tokens, always the same. */
+static json_t *do_open_trainer(runner *r, const json_t *request)
+{
+    const size_t rows = (size_t)number(request, "batch", 8), length = (size_t)number(request, "length", 256);
+    json_decref(do_close(r, NULL));
+    zamba_train_options o = zamba_train_defaults();
+    o.n_threads = (int32_t)number(request, "threads", 0);
+    o.bf16 = (int32_t)number(request, "bf16", 0);
+    o.sequence_length = length;
+    o.micro_tokens = rows * length;
+    o.schedule = ZAMBA_SCHEDULE_CONSTANT;
+    o.total_steps = 1 << 20;
+    if (zamba_trainer_open(&r->trainer, word(request, "path", ""), &o, &r->err) != ZAMBA_OK)
+        return NULL;
+    zamba_model_info info = {.size = sizeof info};
+    r->ids = calloc(rows * length + 1, sizeof *r->ids);
+    r->examples = calloc(rows, sizeof *r->examples);
+    if (r->ids == NULL || r->examples == NULL ||
+        zamba_model_info_get(zamba_trainer_model(r->trainer), &info, &r->err) != ZAMBA_OK) {
+        r->problem = "out of memory";
+        return NULL;
+    }
+    uint32_t x = 1;
+    for (size_t i = 0; i <= rows * length; i++) {
+        x = x * 1664525u + 1013904223u;
+        r->ids[i] = (int32_t)((x >> 8) % (uint32_t)info.vocab_size);
+    }
+    for (size_t i = 0; i < rows; i++)
+        r->examples[i] = (zamba_example){r->ids + i * length, r->ids + i * length + 1, length, (int32_t)i};
+    r->batch = (zamba_data_batch){.examples = r->examples,
+                                  .n_examples = rows,
+                                  .n_tokens = rows * length,
+                                  .n_targets = rows * length,
+                                  .total_targets = rows * length};
+    return json_pack("{s:I}", "tokens", (json_int_t)(rows * length));
+}
+
+static json_t *do_train(runner *r, const json_t *request)
+{
+    const size_t n = (size_t)number(request, "n", 1);
+    zamba_train_metrics m = {0};
+    if (r->trainer == NULL) {
+        r->problem = "no trainer is open";
+        return NULL;
+    }
+    stopwatch w = start();
+    zamba_status st = ZAMBA_OK;
+    for (size_t i = 0; i < n && st == ZAMBA_OK; i++) {
+        st = zamba_trainer_step(r->trainer, &r->batch, &m, &r->err);
+        lap(&w);
+    }
+    if (st != ZAMBA_OK) {
+        json_decref(w.walls);
+        json_decref(w.cpus);
+        return NULL;
+    }
+    return json_pack("{s:o, s:o, s:f}", "walls", w.walls, "cpus", w.cpus, "loss", m.loss);
+}
+
 static const struct {
     const char *name;
     json_t *(*run)(runner *r, const json_t *request);
 } verbs[] = {
-    {"hello", do_hello}, {"open", do_open},     {"close", do_close},     {"prompt", do_prompt},
-    {"fill", do_fill},   {"save", do_save},     {"load", do_load},       {"decode", do_decode},
-    {"probe", do_probe}, {"memory", do_memory}, {"profile", do_profile}, {"reset_peak", do_reset_peak},
+    {"hello", do_hello},     {"open", do_open},
+    {"close", do_close},     {"prompt", do_prompt},
+    {"fill", do_fill},       {"save", do_save},
+    {"load", do_load},       {"decode", do_decode},
+    {"probe", do_probe},     {"memory", do_memory},
+    {"profile", do_profile}, {"reset_peak", do_reset_peak},
+    {"init", do_init},       {"open_trainer", do_open_trainer},
+    {"train", do_train},
 };
 
 int main(void)

@@ -3,7 +3,7 @@
 by rivals.py; requests and answers: rival_lines.py."""
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from rival_lines import Clock, random_ids, serve
@@ -56,6 +56,26 @@ class Transformers:
                 cache = self.forward(self.filled + i, 1, cache).past_key_values
                 clock.lap()
         return clock.answer
+
+    def do_open_trainer(self, config, threads, batch, length):
+        """A model with random weights and torch's AdamW, in f32."""
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        self.model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config), dtype=torch.float32)
+        self.model.train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, weight_decay=0.01)
+        self.rows = torch.tensor(random_ids(batch * length, self.model.config.vocab_size)).view(batch, length)
+        return dict(tokens=batch * length)
+
+    def do_train(self, n):
+        with Clock() as clock:
+            for _ in range(n):
+                loss = self.model(input_ids=self.rows, labels=self.rows, use_cache=False).loss
+                loss.backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                clock.lap()
+        return dict(clock.answer, loss=loss.item())
 
 
 if __name__ == "__main__":

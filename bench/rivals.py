@@ -25,6 +25,7 @@ Parts (with sizes, threads, and about how long they take on two cores):
     quant         quantized: decode, prompts, 8 sequences, against the machine, llama.cpp 30
     eight         Zamba2-7B against Llama-3-8B: first token after 2,048, decode           20
     eight-deep    the same at depth 16,384, with memory                                   60
+    train         steps of training against transformers                                   5
 """
 import argparse
 import datetime
@@ -428,11 +429,51 @@ class Bench:
         self.row("eight-memory", "", t, peak / peak2, f"{peak / 1e9:.2f} GB", f"{peak2 / 1e9:.2f} GB", meter, version)
 
 
+    def part_train(self, _):
+        """Whole steps of training: a Zamba2 of 8 layers of 256, 8 rows of 256 tokens."""
+        folder, size = self.folder / "models" / "train-small", dict(batch=8, length=256)
+        config = self.folder / "train-small.json"
+        config.write_text(json.dumps(TRAIN_SHAPE))
+        with self.zamba() as z, self.transformers() as h:
+            version = h.ask("hello")["version"]
+            if not (folder / "config.json").exists():
+                z.ask("init", config=str(config), path=str(folder))
+            for t in self.a.threads:
+                h.ask("open_trainer", config=str(folder), threads=t, **size)
+                h.ask("train", n=1)
+                for bf16, name in enumerate(("f32", "bf16")):
+                    z.ask("reset_peak")
+                    tokens = z.ask("open_trainer", path=str(folder), threads=t, bf16=bf16, **size)["tokens"]
+                    z.ask("train", n=2)
+                    meter = self.meter(t)
+                    mine, theirs, ratio = meter.turns(lambda: z.ask("train", n=3), lambda: h.ask("train", n=2))
+                    rate = tokens / median_of(mine)
+                    self.row(f"train-{name}", "", t, ratio, f"{rate:.0f} tokens/s", f"{tokens / median_of(theirs):.0f} tokens/s",
+                             meter, version, samples=[mine, theirs])
+                    flops = 6 * TRAIN_WEIGHTS * rate
+                    self.row(f"train-{name}-peak", "", t, flops / meter.best(name), f"{flops / 1e9:.0f} GFLOP/s",
+                             f"{meter.best(name) / 1e9:.0f} GFLOP/s", meter)
+                    peak, peak2 = z.ask("memory")["peak"], h.ask("memory")["peak"]
+                    self.row(f"train-{name}-memory", "", t, peak / peak2, f"{peak / 1e9:.2f} GB", f"{peak2 / 1e9:.2f} GB",
+                             meter, version)
+
+
+# What part_train trains, and the weights that one token of it is multiplied with.
+TRAIN_SHAPE = {
+    "model_type": "zamba2", "architectures": ["Zamba2ForCausalLM"], "vocab_size": 4096, "hidden_size": 256,
+    "num_hidden_layers": 8, "layers_block_type": ["hybrid" if i in (2, 5) else "mamba" for i in range(8)],
+    "hybrid_layer_ids": [2, 5], "num_mem_blocks": 2, "mamba_d_state": 64, "mamba_expand": 2, "n_mamba_heads": 8,
+    "mamba_ngroups": 1, "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 1024, "adapter_rank": 16,
+    "use_shared_attention_adapter": False, "use_mem_rope": True, "chunk_size": 64, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+TRAIN_WEIGHTS = 8.09e6
+
 # name, which of the sizes it is measured with
 PARTS = {
     "transformers": ("1.2b",), "decode": ("1.2b", "2.7b", "7b"), "prefill": ("1.2b", "2.7b"), "batch": ("1.2b",),
     "busy": ("1.2b",), "depth": ("1.2b",), "memory": ("1.2b", "2.7b", "7b"), "kv": ("2.7b",), "quant": ("1.2b",),
-    "eight": ("7b",), "eight-deep": ("7b",),
+    "eight": ("7b",), "eight-deep": ("7b",), "train": ("1.2b",),
 }
 
 
