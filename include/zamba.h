@@ -99,6 +99,12 @@ typedef enum zamba_compute {
  *  scale, 8.5 bits a number. */
 typedef enum zamba_kv_type { ZAMBA_KV_AUTO, ZAMBA_KV_F32, ZAMBA_KV_F16, ZAMBA_KV_BF16, ZAMBA_KV_Q8_0 } zamba_kv_type;
 
+/** A LoRA adapter: a folder as PEFT saves it (adapter_config.json, adapter_model.safetensors), or the latter's path. */
+typedef struct zamba_lora_file {
+    const char *path;
+    double scale; /* on top of the adapter's own; 1: as it was trained, 0: without effect */
+} zamba_lora_file;
+
 typedef struct zamba_model_options {
     size_t size;              /* sizeof this struct                                                          */
     int32_t n_threads;        /* worker threads, the caller included; 0: the cores this process may use      */
@@ -113,6 +119,9 @@ typedef struct zamba_model_options {
                         * 0: up to 128 MiB; 1: always; -1: never                                           */
     int32_t recurrent; /* nonzero: Mamba-2 goes token by token in prefill too, slower: then a token's logits are
                         * the same bits however many tokens were read together                          */
+    const zamba_lora_file *loras; /* adapters that stand beside the weights, all of them together; saved states of the
+                                   * model with them are not those of the model without                  */
+    size_t n_loras;
 } zamba_model_options;
 
 ZAMBA_API zamba_model_options zamba_model_defaults(void);
@@ -121,7 +130,8 @@ ZAMBA_API zamba_model_options zamba_model_defaults(void);
  *  that is a whole model (docs/FORMAT.md; of a set "-00001-of-0000N.gguf" the first).
  *  Memory   weights are mapped, not read; norms, biases and other vectors are copied to f32.
  *  Threads  starts the model's worker pool. The model may then be used from any thread.
- *  Errors   E_IO, E_FORMAT, E_UNSUPPORTED (pickle files, other architectures), E_MISMATCH (tied copies that differ). */
+ *  Errors   E_IO, E_FORMAT, E_UNSUPPORTED (pickle files, other architectures), E_MISMATCH (tied copies that differ, an
+ *           adapter of another model). */
 ZAMBA_API zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_model_options *options,
                                         zamba_error *err);
 

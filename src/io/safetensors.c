@@ -307,6 +307,17 @@ static int stands_there(const char *path)
     return lstat(path, &sb) == 0;
 }
 
+zamba_status zb_tensors_open_file(zb_tensors *out, const char *path, zamba_error *err)
+{
+    *out = (zb_tensors){0};
+    zamba_status st = add_file(out, path, err);
+    if (st == ZAMBA_OK)
+        st = sort(out, err);
+    if (st != ZAMBA_OK)
+        zb_tensors_close(out);
+    return st;
+}
+
 zamba_status zb_tensors_open(zb_tensors *out, const char *folder, zamba_error *err)
 {
     char path[4096];

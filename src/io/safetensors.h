@@ -29,6 +29,8 @@ typedef struct zb_tensors {
 
 /* All tensors of a checkpoint folder. Pickle files are never read: if there is nothing else, that is the error. */
 zamba_status zb_tensors_open(zb_tensors *out, const char *folder, zamba_error *err);
+/* Those of one file. */
+zamba_status zb_tensors_open_file(zb_tensors *out, const char *path, zamba_error *err);
 void zb_tensors_close(zb_tensors *ts); /* safe on a zeroed set */
 
 const zb_tensor *zb_tensors_find(const zb_tensors *ts, const char *name);

@@ -23,6 +23,7 @@ typedef struct head_run {
     const pass *p;
     operand x;
     size_t rows, tile;
+    zb_low low; /* lora NULL: none */
 } head_run;
 
 /* A tile of the vocabulary for every wanted row; the rows were gathered in ws->t. */
@@ -38,6 +39,8 @@ static void head_task(void *ctx, size_t task, int worker)
         const zb_mat part = zb_mat_rows(head, v0, n);
         size_t first;
         zb_matmul(p, tile, n, r->x, r->rows, &part, 0, n, 0, worker);
+        if (r->low.lora != NULL)
+            zb_lora_add(p, tile, n, &r->low, r->rows, v0, 0, n);
         for (size_t i = 0, at = 0; i < p->n_spans; i++) {
             const size_t m = wanted_rows(p, &p->ws->spans[i], &first, &out);
             for (size_t k = 0; k < m; k++, at++)
@@ -67,6 +70,9 @@ void zb_head(const pass *p)
         zb_round_row(p, r.x, i, 0, h);
     if (r.rows <= ZB_FEW_ROWS) /* waits for memory: longer streams */
         r.tile = 16 * ZB_HEAD_TILE;
+    r.low = (zb_low){zb_lora_on(&p->m->weights.head_lora), r.x.x, r.x.ld, p->ws->low, p->ws->ld_low};
+    if (r.low.lora != NULL)
+        zb_lora_low(p, &r.low, 1, r.rows);
     zb_pool_run_on(p->m->pool, p->n_threads, ceil_div(head->rows, r.tile), head_task, &r);
     zb_profile_add(&p->ws->profile, ZB_OP_HEAD, start, (double)head->rows * (double)zb_row_bytes(head->dtype, h),
                    2 * (double)head->rows * (double)h * (double)r.rows);

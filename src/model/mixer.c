@@ -81,7 +81,9 @@ static product_job in_rows(const pass *p, const zb_mixer_weights *w, operand x, 
                                     .x = x,
                                     .y = p->ws->proj + first,
                                     .ld_y = zb_row_length(p->m->plan.in_rows),
-                                    .bias = w->in_bias == NULL ? NULL : w->in_bias + first}},
+                                    .bias = w->in_bias == NULL ? NULL : w->in_bias + first,
+                                    .lora = zb_lora_on(&w->in_lora),
+                                    .lora_row = first}},
                          .n_parts = 1,
                          .after = after,
                          .arg = r};
@@ -250,6 +252,8 @@ void zb_mixer_layer(const pass *p, const zb_layer *row)
     start = zb_profile_now(&ws->profile);
     zb_each_row(p, row->mixer == ZB_MAMBA1 ? round_y_row : gated_norm_row, &(norm_args){w->gated_norm, y, 0});
     zb_profile_add(&ws->profile, ZB_OP_GATED_NORM, start, 0, 0);
-    zb_multiply(p, ZB_OP_OUT_PROJ, &(product_job){.parts = {{w->out_proj, y, ws->x, h, w->out_bias, 1}}, .n_parts = 1},
+    zb_multiply(p, ZB_OP_OUT_PROJ,
+                &(product_job){.parts = {{w->out_proj, y, ws->x, h, w->out_bias, 1, zb_lora_on(&w->out_lora), 0}},
+                               .n_parts = 1},
                 1);
 }

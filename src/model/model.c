@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "model/lora.h"
 #include "model/workspace.h"
 
 #define LEAST_BATCH     64                    /* of those chosen: a chunk of the recurrence */
@@ -153,6 +154,8 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     zb_checkpoint_close(&checkpoint);
     if (st == ZAMBA_OK && o.repack >= 0)
         st = zb_weights_repack(&m->weights, &m->plan, o.repack > 0 ? UINT64_MAX : REPACK_BYTES, err);
+    if (st == ZAMBA_OK)
+        st = zb_lora_attach(&m->weights, &m->plan, o.loras, o.n_loras, err);
     if (st == ZAMBA_OK)
         st = zb_pool_open(&m->pool, o.n_threads > o.n_threads_batch ? o.n_threads : o.n_threads_batch, err);
     if (st == ZAMBA_OK)
@@ -344,7 +347,7 @@ zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, z
     if (st != ZAMBA_OK)
         return st;
     *info = (zamba_memory_info){.size = sizeof *info,
-                                .copies = m->weights.copy_bytes,
+                                .copies = m->weights.copy_bytes + m->weights.lora_bytes,
                                 .state_per_sequence = m->plan.state_floats * sizeof(float),
                                 .kv_per_token = m->pages.page_bytes / ZB_PAGE_TOKENS,
                                 .kv_page_tokens = ZB_PAGE_TOKENS,

@@ -55,7 +55,44 @@ typedef struct product {
     size_t ld_y;
     const float *bias; /* [w.rows] or NULL */
     int accumulate;
+    const zb_lora
+        *lora; /* or NULL; w are the rows of its matrix from lora_row on. It reads x.x, as many columns as it has */
+    size_t lora_row;
 } product;
+
+/* ---- LoRA (lora_pass.c) ---- */
+
+/* What a place makes of the rows of its product's input. */
+typedef struct zb_low {
+    const zb_lora *lora;
+    const float *x;
+    size_t ld_x;
+    float *y; /* [rows, rank], ld_y apart: scale (x a^T) */
+    size_t ld_y;
+} zb_low;
+
+/* All of them, for rows [0, rows), in one run of the pool. */
+void zb_lora_low(const pass *p, const zb_low *low, size_t n, size_t rows);
+
+/* y [m, ld_y] += low b^T for the rows [row0, row1) of w, which are those of b from lora_row on. */
+void zb_lora_add(const pass *p, float *y, size_t ld_y, const zb_low *low, size_t m, size_t lora_row, size_t row0,
+                 size_t row1);
+
+/* The rows [row0, row0 + n) of an input as training sees it: some numbers left out, the others made larger; y [n,
+ * cols], ld_y apart. Which they are depends on seed, place, row and column alone. */
+void zb_lora_drop(const zb_weights *w, const zb_lora *lora, float *y, size_t ld_y, const float *x, size_t ld_x,
+                  size_t row0, size_t n);
+
+static inline int zb_lora_drops(const zb_weights *w)
+{
+    return w->lora_dropout > 0 && w->lora_seed != 0;
+}
+
+/* A place, if there is LoRA on it. */
+static inline const zb_lora *zb_lora_on(const zb_lora *lora)
+{
+    return lora->b.rows > 0 ? lora : NULL;
+}
 
 /* What follows on the rows [row0, row1) of the job's matrices, while the tile is still in cache. */
 typedef void (*tile_fn)(const pass *p, const void *arg, size_t row0, size_t row1, int worker);

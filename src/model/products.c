@@ -16,6 +16,8 @@ typedef struct product_run {
     const pass *p;
     const product_job *jobs;
     size_t n, first_task[MAX_JOBS + 1], tile[MAX_JOBS];
+    zb_low low[ZB_MOST_LORAS]; /* of the places with LoRA, each once */
+    size_t n_low;
 } product_run;
 
 static size_t job_rows(const product_job *j)
@@ -103,11 +105,15 @@ void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const 
         unpacked_product(p, y, ld_y, x, m, w, row0, row1, accumulate);
 }
 
-static void product_tile(const pass *p, const product *d, size_t row0, size_t row1, int worker)
+static void product_tile(const product_run *r, const product *d, size_t row0, size_t row1, int worker)
 {
+    const pass *p = r->p;
     if (d->w.rows == 0)
         return;
     zb_matmul(p, d->y, d->ld_y, d->x, p->rows, &d->w, row0, row1, d->accumulate, worker);
+    for (size_t i = 0; d->lora != NULL && i < r->n_low; i++)
+        if (r->low[i].lora == d->lora)
+            zb_lora_add(p, d->y, d->ld_y, &r->low[i], p->rows, d->lora_row, row0, row1);
     for (size_t m = 0; d->bias != NULL && m < p->rows; m++)
         p->k->add(d->y + m * d->ld_y + row0, d->bias + row0, row1 - row0);
 }
@@ -121,7 +127,7 @@ static void product_task(void *ctx, size_t task, int worker)
     const product_job *j = &r->jobs[i];
     const size_t row0 = (task - r->first_task[i]) * r->tile[i], row1 = least(row0 + r->tile[i], job_rows(j));
     for (size_t k = 0; k < j->n_parts; k++)
-        product_tile(r->p, &j->parts[k], row0, row1, worker);
+        product_tile(r, &j->parts[k], row0, row1, worker);
     if (j->after != NULL)
         j->after(r->p, j->arg, row0, row1, worker);
 }
@@ -142,12 +148,33 @@ static size_t tile_rows(const pass *p, const product_job *j, size_t rows)
     return ceil_div(tile, unit) * unit;
 }
 
+/* The low products of all places with LoRA come first. Returns their arithmetic. */
+static double make_low(product_run *r)
+{
+    const pass *p = r->p;
+    double flops = 0;
+    for (size_t i = 0; i < r->n; i++)
+        for (size_t k = 0; k < r->jobs[i].n_parts; k++) {
+            const product *d = &r->jobs[i].parts[k];
+            size_t j = 0;
+            while (j < r->n_low && r->low[j].lora != d->lora)
+                j++;
+            if (d->lora == NULL || d->w.rows == 0 || j < r->n_low || j == ZB_MOST_LORAS)
+                continue;
+            r->low[r->n_low++] =
+                (zb_low){d->lora, d->x.x, d->x.ld, p->ws->low + j * zb_lora_step(&p->m->weights), p->ws->ld_low};
+            flops += 2 * (double)d->lora->a.rows * (double)(d->lora->a.cols + d->lora->b.rows) * (double)p->rows;
+        }
+    zb_lora_low(p, r->low, r->n_low, p->rows);
+    return flops;
+}
+
 void zb_multiply(const pass *p, zb_op op, const product_job *jobs, size_t n_jobs)
 {
     const double start = zb_profile_now(&p->ws->profile);
     product_run r = {.p = p, .jobs = jobs, .n = n_jobs};
     size_t tasks = 0;
-    double bytes = 0, flops = 0;
+    double bytes = 0, flops = p->m->weights.lora_rank > 0 ? make_low(&r) : 0;
     for (size_t i = 0; i < n_jobs; i++) {
         const size_t rows = job_rows(&jobs[i]);
         r.tile[i] = rows > 0 ? tile_rows(p, &jobs[i], rows) : 1;

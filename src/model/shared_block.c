@@ -68,17 +68,19 @@ static void after_qkv(const pass *p, const void *arg, size_t row0, size_t row1, 
 static product_job qkv_job(const pass *p, const zb_mat *w, const zb_mat *up, operand low, const qkv_arg *a)
 {
     const block_run *r = a->r;
+    const zb_lora *lora = zb_lora_on(&r->u->qkv_lora[a->which]); /* of the whole row, whatever w is cut into */
     const size_t h = p->c->hidden_size, width = zb_row_length((p->c->n_heads + 2 * p->c->n_kv_heads) * p->c->head_dim);
     product_job j = {.unit = p->c->head_dim, .after = after_qkv, .arg = a};
     if (r->reuse) {
-        j.parts[j.n_parts++] = (product){r->b->x_half[a->which], r->wide, a->y, a->ld, NULL, 0};
+        j.parts[j.n_parts++] = (product){r->b->x_half[a->which], r->wide, a->y, a->ld, NULL, 0, lora, 0};
         if (r->first)
-            j.parts[j.n_parts++] =
-                (product){r->b->x0_half[a->which], zb_operand_from(r->wide, h), r->half + a->half_at, width, NULL, 0};
+            j.parts[j.n_parts++] = (product){
+                r->b->x0_half[a->which], zb_operand_from(r->wide, h), r->half + a->half_at, width, NULL, 0, NULL, 0};
     } else
-        j.parts[j.n_parts++] = (product){*w, r->wide, a->y, a->ld, NULL, 0};
+        j.parts[j.n_parts++] = (product){*w, r->wide, a->y, a->ld, NULL, 0, lora, 0};
     if (p->c->attn_adapter)
-        j.parts[j.n_parts++] = (product){*up, low, a->y, a->ld, NULL, 1};
+        j.parts[j.n_parts++] =
+            (product){*up, low, a->y, a->ld, NULL, 1, zb_lora_on(&r->u->qkv_adapter_lora[a->which][1]), 0};
     return j;
 }
 
@@ -94,7 +96,8 @@ static void qkv(const pass *p, const block_run *r)
         const zb_mat *down[3] = {&r->u->q_adapter[0], &r->u->k_adapter[0], &r->u->v_adapter[0]};
         product_job jobs[3];
         for (size_t i = 0; i < 3; i++)
-            jobs[i] = (product_job){.parts = {{*down[i], r->wide, ws->adapter + i * step, ld, NULL, 0}},
+            jobs[i] = (product_job){.parts = {{*down[i], r->wide, ws->adapter + i * step, ld, NULL, 0,
+                                               zb_lora_on(&r->u->qkv_adapter_lora[i][0]), 0}},
                                     .n_parts = 1,
                                     .after = after_adapter,
                                     .arg = &at[i]};
@@ -152,29 +155,40 @@ static void feed_forward(const pass *p, const block_run *r)
     const zb_mat gate = joined ? zb_mat_rows(&b->gate_up, 0, F) : b->gate,
                  up = joined ? zb_mat_rows(&b->gate_up, F, F) : b->up;
     const float *bias = b->gate_up_bias;
-    product_job job = {.parts = {{gate, in, ws->gate_up, ld_g, bias, 0},
-                                 {up, in, ws->gate_up + F, ld_g, bias == NULL ? NULL : bias + F, 0}},
-                       .n_parts = 2,
-                       .after = after_gate_up,
-                       .arg = &act};
+    const zb_lora *gate_lora = zb_lora_on(joined ? &r->u->gate_up_lora : &r->u->gate_lora),
+                  *up_lora = zb_lora_on(joined ? &r->u->gate_up_lora : &r->u->up_lora),
+                  *wide_lora = zb_lora_on(&r->u->gate_up_adapter_lora[1]);
+    product_job job = {
+        .parts = {{gate, in, ws->gate_up, ld_g, bias, 0, gate_lora, 0},
+                  {up, in, ws->gate_up + F, ld_g, bias == NULL ? NULL : bias + F, 0, up_lora, joined ? F : 0}},
+        .n_parts = 2,
+        .after = after_gate_up,
+        .arg = &act};
     if (c->mlp_adapter) {
         const zb_mat *wide = &r->u->gate_up_adapter[1];
         zb_multiply(p, ZB_OP_FFN_ADAPTER,
-                    &(product_job){.parts = {{r->u->gate_up_adapter[0], in, ws->ffn_adapter, ld, NULL, 0}},
+                    &(product_job){.parts = {{r->u->gate_up_adapter[0], in, ws->ffn_adapter, ld, NULL, 0,
+                                              zb_lora_on(&r->u->gate_up_adapter_lora[0]), 0}},
                                    .n_parts = 1,
                                    .after = after_adapter,
                                    .arg = &adapter},
                     1);
-        job.parts[job.n_parts++] = (product){zb_mat_rows(wide, 0, F), low, ws->gate_up, ld_g, NULL, 1};
-        job.parts[job.n_parts++] = (product){zb_mat_rows(wide, F, F), low, ws->gate_up + F, ld_g, NULL, 1};
+        job.parts[job.n_parts++] = (product){zb_mat_rows(wide, 0, F), low, ws->gate_up, ld_g, NULL, 1, wide_lora, 0};
+        job.parts[job.n_parts++] =
+            (product){zb_mat_rows(wide, F, F), low, ws->gate_up + F, ld_g, NULL, 1, wide_lora, F};
     }
     zb_multiply(p, ZB_OP_GATE_UP, &job, 1);
     zb_multiply(
         p, ZB_OP_DOWN,
-        &(product_job){
-            .parts = {{b->down, act, ws->ffn_out, h, b->down_bias, 0}}, .n_parts = 1, .after = after_down, .arg = &out},
+        &(product_job){.parts = {{b->down, act, ws->ffn_out, h, b->down_bias, 0, zb_lora_on(&r->u->down_lora), 0}},
+                       .n_parts = 1,
+                       .after = after_down,
+                       .arg = &out},
         1);
-    zb_multiply(p, ZB_OP_LINEAR, &(product_job){.parts = {{r->u->linear, out, ws->t, h, NULL, 0}}, .n_parts = 1}, 1);
+    zb_multiply(p, ZB_OP_LINEAR,
+                &(product_job){.parts = {{r->u->linear, out, ws->t, h, NULL, 0, zb_lora_on(&r->u->linear_lora), 0}},
+                               .n_parts = 1},
+                1);
 }
 
 /* ---- the block ---- */
@@ -201,7 +215,8 @@ void zb_shared_block(const pass *p, const zb_layer *row)
     qkv(p, &r);
     zb_attend(p, (size_t)row->use);
     zb_multiply(p, ZB_OP_O,
-                &(product_job){.parts = {{r.b->o, zb_operand(p, ws->attn, zb_row_length(q), 1), ws->o, h, NULL, 0}},
+                &(product_job){.parts = {{r.b->o, zb_operand(p, ws->attn, zb_row_length(q), 1), ws->o, h, NULL, 0,
+                                          zb_lora_on(&r.u->o_lora), 0}},
                                .n_parts = 1},
                 1);
     start = zb_profile_now(&ws->profile);

@@ -386,8 +386,11 @@ zamba_status zb_tape_loss(zb_tape *t, zb_loss_fn fn, void *ctx, int gradient, za
         const operand in = zb_operand(&part, x, h, 0);
         for (size_t i = 0; i < part.rows; i++)
             zb_round_row(&part, in, i, 0, h);
-        zb_multiply(&part, ZB_OP_HEAD, &(product_job){.parts = {{*head, in, t->logits, vocab, NULL, 0}}, .n_parts = 1},
-                    1);
+        zb_multiply(
+            &part, ZB_OP_HEAD,
+            &(product_job){.parts = {{*head, in, t->logits, vocab, NULL, 0, zb_lora_on(&t->m->weights.head_lora), 0}},
+                           .n_parts = 1},
+            1);
         loss_run r = {t, fn, ctx, row0, part.rows};
         zb_pool_run_on(t->m->pool, part.n_threads, ceil_div(part.rows, 8), loss_task, &r);
         if (!gradient)

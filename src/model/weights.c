@@ -412,6 +412,50 @@ zb_mat *zb_weights_mat(zb_weights *w, const zb_spec *s)
     }
 }
 
+zb_lora *zb_weights_lora(zb_weights *w, zb_role role, int32_t layer, int32_t use)
+{
+    zb_mixer_weights *l = layer >= 0 ? &w->layers[layer] : NULL;
+    zb_use_weights *u = use >= 0 ? &w->uses[use] : NULL;
+    switch (role) {
+    case ZB_LM_HEAD:
+        return &w->head_lora;
+    case ZB_IN_PROJ:
+        return &l->in_lora;
+    case ZB_OUT_PROJ:
+        return &l->out_lora;
+    case ZB_LINEAR:
+        return &u->linear_lora;
+    case ZB_GATE_UP_ADAPTER_0:
+    case ZB_GATE_UP_ADAPTER_1:
+        return &u->gate_up_adapter_lora[role - ZB_GATE_UP_ADAPTER_0];
+    case ZB_Q_ADAPTER_0:
+    case ZB_Q_ADAPTER_1:
+        return &u->qkv_adapter_lora[0][role - ZB_Q_ADAPTER_0];
+    case ZB_K_ADAPTER_0:
+    case ZB_K_ADAPTER_1:
+        return &u->qkv_adapter_lora[1][role - ZB_K_ADAPTER_0];
+    case ZB_V_ADAPTER_0:
+    case ZB_V_ADAPTER_1:
+        return &u->qkv_adapter_lora[2][role - ZB_V_ADAPTER_0];
+    case ZB_Q:
+    case ZB_K:
+    case ZB_V:
+        return &u->qkv_lora[role - ZB_Q];
+    case ZB_O:
+        return &u->o_lora;
+    case ZB_GATE_UP:
+        return &u->gate_up_lora;
+    case ZB_GATE:
+        return &u->gate_lora;
+    case ZB_UP:
+        return &u->up_lora;
+    case ZB_DOWN:
+        return &u->down_lora;
+    default:
+        return NULL;
+    }
+}
+
 /* Where the pointer to a vector's copy stands. */
 static const float **vector_of(zb_weights *w, const zb_spec *s)
 {
@@ -667,6 +711,7 @@ zamba_status zb_weights_open(zb_weights *w, zb_plan *plan, zb_checkpoint *checkp
 void zb_weights_close(zb_weights *w)
 {
     free_copies(w);
+    zb_free_aligned(w->lora_block);
     free(w->copies);
     free(w->bound);
     free(w->packed);

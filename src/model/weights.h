@@ -7,6 +7,15 @@
 #include "model/packed.h"
 #include "model/plan.h"
 
+/* LoRA beside a product y = x w^T: y += scale (x a^T) b^T. One for each place in the network, also for each use of a
+ * shared matrix; several adapters on the same place stand below one another in a and beside one another in b. */
+typedef struct zb_lora {
+    zb_mat a, b;     /* f32 [rank, cols], [rows, rank]; b.rows 0: none            */
+    float scale;     /* of what b has not in it already                           */
+    uint32_t number; /* of the place: tells the dropped inputs of one from others */
+    float *da, *db;  /* in training: gradients; else NULL                         */
+} zb_lora;
+
 typedef struct zb_mixer_weights {
     const float *norm; /* [hidden], before the mixer                                  */
     zb_mat in_proj, out_proj;
@@ -18,6 +27,7 @@ typedef struct zb_mixer_weights {
     const float *dt_bias;            /* [heads] or [inner]                                          */
     const float *gated_norm;         /* Mamba-2: [inner]                                            */
     zb_mat x_proj, dt_proj;          /* Mamba-1: all heads below one another                        */
+    zb_lora in_lora, out_lora;
 } zb_mixer_weights;
 
 typedef struct zb_block_weights {
@@ -33,6 +43,8 @@ typedef struct zb_block_weights {
 typedef struct zb_use_weights {
     zb_mat linear;
     zb_mat gate_up_adapter[2], q_adapter[2], k_adapter[2], v_adapter[2]; /* rows 0: none       */
+    zb_lora linear_lora, qkv_lora[3], o_lora, gate_up_lora, gate_lora, up_lora, down_lora;
+    zb_lora gate_up_adapter_lora[2], qkv_adapter_lora[3][2];
 } zb_use_weights;
 
 typedef struct zb_weights {
@@ -49,6 +61,12 @@ typedef struct zb_weights {
     uint64_t copy_bytes, fingerprint;
     uint64_t forgotten_bytes; /* of the mapping, that copies stand for */
     int in_blocks, ordered;   /* some matrix is in blocks; has its columns in an order of its own */
+    zb_lora head_lora;
+    float *lora_block; /* owned: all a and b of adapters that were read from files; or NULL         */
+    uint64_t lora_bytes;
+    size_t lora_rank;   /* the greatest; 0: there are none                                           */
+    float lora_dropout; /* share of inputs that training may leave out                               */
+    uint64_t lora_seed; /* ... which of them; 0: none                                                */
 } zb_weights;
 
 /* Copy the halves of q, k and v of blocks that are used more than once, so that they stream like other matrices, if
@@ -65,6 +83,10 @@ void zb_weights_close(zb_weights *w);
 
 /* The matrix of an entry of the list, or NULL: it is a vector. */
 zb_mat *zb_weights_mat(zb_weights *w, const zb_spec *s);
+
+/* The place of LoRA on the matrix of a role: in this layer, or (what stands in shared blocks) at this use; NULL: none
+ * can stand there. */
+zb_lora *zb_weights_lora(zb_weights *w, zb_role role, int32_t layer, int32_t use);
 
 /* Bind every entry to other bytes, of the same shapes: tensors [plan.n_specs], which outlive the weights. All copies
  * are made anew. */

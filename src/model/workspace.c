@@ -64,6 +64,8 @@ static size_t lay_out(zb_workspace *ws, const zamba_model *m, size_t rows, float
     ws->half = take_rows(&l, rows * reused, zb_row_length(q + 2 * kv));
     ws->factor = take_rows(&l, rows, hybrid * c->n_blocks);
     ws->ratio = take_rows(&l, rows, hybrid);
+    ws->ld_low = m->weights.lora_rank > 0 ? zb_row_length(ZB_MOST_LORAS * zb_lora_step(&m->weights)) : 0;
+    ws->low = take_rows(&l, rows, ws->ld_low);
     size_t widths[3];
     operand_widths(p, widths);
     for (size_t i = 0; i < 3; i++) {
@@ -104,12 +106,13 @@ static size_t worker_floats(const zamba_model *m, size_t rows, size_t *ordered_a
                  head = greatest(rows * ZB_HEAD_TILE, ZB_HEAD_LOGITS);
     /* of the heads of few rows, or of a block of many rows: a second result, and greatest and total of both */
     const size_t attn = p->n_uses == 0 ? 0 : greatest(ZB_ATTN_FEW * c->n_heads, ZB_ATTN_MANY) * (c->head_dim + 4);
-    *ordered_at = (greatest(greatest(ssd, head), attn) + 15) / 16 * 16;
+    size_t widths[3];
+    operand_widths(p, widths);
+    const size_t widest = greatest(widths[0], greatest(widths[1], widths[2])),
+                 drop = m->weights.lora_dropout > 0 ? ZB_DROP_ROWS * widest : 0;
+    *ordered_at = (greatest(greatest(greatest(ssd, head), attn), drop) + 15) / 16 * 16;
     layout l = {NULL, *ordered_at};
     if (m->weights.ordered) {
-        size_t widths[3];
-        operand_widths(p, widths);
-        const size_t widest = greatest(widths[0], greatest(widths[1], widths[2]));
         take_bytes8(&l, ZB_ORDERED_ROWS, widest);
         take_rows(&l, 1, widest);
     }

@@ -47,12 +47,13 @@ struct zb_workspace {
     float *gate_up;        /* 2 ffn                                       */
     float *act;            /* [rows, ld_act]: ffn; the first half of gate_up, unless a tape ...              */
     float *adapter;        /* 3 adapter_rank                              */
+    float *low;            /* [rows, ld_low]: x a^T of LoRA; the i-th of a call at i * zb_lora_step           */
     float *ffn_adapter;    /* adapter_rank, rows as adapter; the same, unless a tape ...                      */
     float *cos, *sin;      /* head_dim / 2                                */
     float *half;           /* [blocks, rows, q + 2 kv]: see shared_block.c */
     float *factor, *ratio; /* [blocks, rows], [rows]                      */
     uint16_t *rounded[3];  /* [rows, rounded_width[i]]: operands as bf16; NULL where no product computes in it */
-    size_t rounded_width[3], ld_act;
+    size_t rounded_width[3], ld_act, ld_low;
     zb_bytes8 bytes8[3]; /* the same in 8 bits; q NULL where no product computes in them */
     float *block;        /* the one arena behind all of these; what a mixer and what a shared block uses overlap */
     zb_profile profile;
@@ -82,6 +83,16 @@ static inline size_t zb_adapter_step(const zb_config *c)
 {
     return (c->adapter_rank + ZB_Q8_RUN - 1) / ZB_Q8_RUN * ZB_Q8_RUN;
 }
+
+/* Places with LoRA in one run of products, and the distance of their outputs in a row of ws->low. */
+#define ZB_MOST_LORAS 6
+static inline size_t zb_lora_step(const zb_weights *w)
+{
+    return (w->lora_rank + 15) / 16 * 16;
+}
+
+/* Rows of activations whose dropped copy a worker holds. */
+#define ZB_DROP_ROWS ((size_t)16)
 
 /* Bytes of a workspace of that many rows. */
 size_t zb_workspace_bytes(const zamba_model *m, size_t rows);
