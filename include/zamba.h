@@ -558,9 +558,11 @@ typedef struct zamba_convert_options {
     size_t size;
     zamba_layout layout; /* of a GGUF file that is written                                                    */
     zamba_convert_type type;
-    int32_t force;                                                 /* nonzero: into a folder that holds files  */
-    int32_t n_threads;                                             /* 0: the cores this process may use        */
-    uint64_t shard_bytes;                                          /* most tensor bytes of a safetensors file  */
+    int32_t force;                /* nonzero: into a folder that holds files  */
+    int32_t n_threads;            /* 0: the cores this process may use        */
+    uint64_t shard_bytes;         /* most tensor bytes of a safetensors file  */
+    const zamba_lora_file *loras; /* adapters to merge into the weights       */
+    size_t n_loras;
     int (*on_progress)(void *user, uint64_t done, uint64_t total); /* bytes written, or NULL; nonzero stops    */
     void *user;
 } zamba_convert_options;
@@ -572,10 +574,15 @@ typedef struct zamba_convert_result {
     size_t size;
     uint64_t bytes; /* of all tensors                                                                         */
     size_t n_tensors, n_files;
+    size_t n_left; /* matrices whose adapters did not go into the weights, but into the folder "adapter" in `out`     */
 } zamba_convert_result;
 
 /** Write the checkpoint `in` (a folder or a GGUF file) to `out`: a GGUF file if its name ends in ".gguf", else a folder
  *  of safetensors. As they are, folder -> GGUF -> folder gives the same tensors and text files byte for byte.
+ *  Adapters are added to the weights in f32, and the sum is rounded to the type that is written. A matrix of a shared
+ *           block has one value for all its uses: into it goes only an adapter that is the same at every use. Others
+ *           stay an adapter, in the folder "adapter" of `out`; with LLAMA_CPP every use has its own matrix, and all go
+ *           in. The same with the head of a model whose head is the embedding.
  *  Files    a file, and a new folder, takes its place whole at the end; on an error or a stop nothing is left. The room
  *           on the disk is looked at first.
  *  Memory   tensors are streamed: some tens of MB, beside the mapped file.

@@ -97,6 +97,18 @@ const cli_command cli_commands[] = {
      "zamba convert Zamba2-1.2B zamba2-1.2b.gguf\n"
      "zamba convert Zamba2-1.2B for-llama.gguf --layout llama.cpp --type f16\n"
      "zamba convert zamba2-1.2b.gguf Zamba2-1.2B-again"},
+    {"merge", CLI_MERGE, cmd_merge, "MODEL --lora FILE -o OUT", "put LoRA adapters into the weights",
+     "Writes MODEL with the adapters added to its weights, as a folder of safetensors or, if OUT ends in .gguf, as a "
+     "GGUF "
+     "file. Sums are made in f32 and rounded to the type that is written.\n\n"
+     "The matrices of a shared block are used at several layers, an adapter may change each of these uses in its own "
+     "way: "
+     "no single matrix can do that. Such adapters stay beside the weights, in OUT/adapter: run the result with --lora "
+     "OUT/adapter. (Adapters from transformers 4 change all uses alike and go into the weights whole.) For a GGUF file "
+     "in "
+     "llama.cpp's layout (--layout llama.cpp) every use has a matrix of its own, and nothing is left.",
+     "zamba merge Zamba2-1.2B --lora my-adapter -o merged\n"
+     "zamba merge Zamba2-1.2B --lora style:0.5 --lora facts -o merged.gguf --layout llama.cpp --type f16"},
     {"quantize", CLI_QUANTIZE, cmd_quantize, "IN OUT TYPE | --report [MODEL]",
      "write a smaller model: quantized weights",
      "Reads a checkpoint IN (a folder or a GGUF file) and writes one GGUF file OUT with its matrices in TYPE: Q8_0, "

@@ -30,6 +30,7 @@ int cmd_perplexity(const cli_args *args);
 int cmd_eval(const cli_args *args);
 int cmd_bench(const cli_args *args);
 int cmd_convert(const cli_args *args);
+int cmd_merge(const cli_args *args);
 int cmd_quantize(const cli_args *args);
 int cmd_imatrix(const cli_args *args);
 int cmd_data(const cli_args *args);

@@ -87,6 +87,8 @@ int cli_model_and_text(const cli_args *args, bool have_text, char **model, const
 int cli_place(cli_args *args);
 /* A number of threads that fits this process, or a message that begins with `what`. Returns an exit code. */
 int cli_threads(const struct cli_command *command, const char *what, const char *text, int64_t *n);
+/* The adapters of --lora; *out (NULL: none) is released with free(). Returns an exit code. */
+int cli_loras(const cli_args *args, zamba_lora_file **out);
 /* Open with the command line's options and tell about it with --verbose. Returns an exit code. */
 int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s);
 /* Refuse words that the command has no use for. Returns 0 or 2. */

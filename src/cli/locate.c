@@ -159,6 +159,41 @@ int cli_model_and_text(const cli_args *args, bool have_text, char **model, const
     return *model ? 0 : 1;
 }
 
+/* "FILE:SCALE", or the name of a file that has a colon in it. */
+static void split_scale(char *text, double *scale)
+{
+    char *colon = strrchr(text, ':'), *end = NULL;
+    *scale = 1;
+    if (!colon || !colon[1] || access(text, F_OK) == 0)
+        return;
+    const double x = strtod(colon + 1, &end);
+    if (*end)
+        return;
+    *scale = x;
+    *colon = '\0';
+}
+
+int cli_loras(const cli_args *args, zamba_lora_file **out)
+{
+    size_t n = 0;
+    *out = NULL;
+    for (size_t i = 0; i < args->loras.n; i++)
+        n += sizeof **out + strlen(args->loras.items[i]) + 1;
+    if (n == 0)
+        return 0;
+    *out = malloc(n);
+    if (!*out)
+        return cli_error("out of memory");
+    char *text = (char *)(*out + args->loras.n);
+    for (size_t i = 0; i < args->loras.n; i++) {
+        memcpy(text, args->loras.items[i], strlen(args->loras.items[i]) + 1);
+        split_scale(text, &(*out)[i].scale);
+        (*out)[i].path = text;
+        text += strlen(args->loras.items[i]) + 1;
+    }
+    return 0;
+}
+
 int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s)
 {
     zamba_error err = {0};
@@ -176,8 +211,15 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
     options.repack = args->repack == 2 ? -1 : (int32_t)args->repack;
     options.kv_k = (zamba_kv_type)args->cache_type_k;
     options.kv_v = (zamba_kv_type)args->cache_type_v;
+    zamba_lora_file *loras;
+    if (cli_loras(args, &loras))
+        return 1;
+    options.loras = loras;
+    options.n_loras = args->loras.n;
     const double start = cli_now();
-    if (zamba_model_open(model, path, &options, &err) != ZAMBA_OK)
+    const zamba_status st = zamba_model_open(model, path, &options, &err);
+    free(loras);
+    if (st != ZAMBA_OK)
         return cli_fail(&err);
     const double seconds = cli_now() - start;
     if (load_s)

@@ -32,8 +32,9 @@ const cli_option cli_options[] = {
      "Checkpoint folder or GGUF file, or the name of a folder in models/. The same as the word MODEL."},
     {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL, G_MODEL, AT(ctx_size), 0,
      1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
-    {"threads", 't', CLI_TEXT, "N", (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT | CLI_TRAIN,
-     G_MODEL, AT(threads_given), 0, 0, "all cores",
+    {"threads", 't', CLI_TEXT, "N",
+     (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT | CLI_TRAIN | CLI_MERGE, G_MODEL,
+     AT(threads_given), 0, 0, "all cores",
      "Threads to compute with, at most the cores there are. The results do not depend on it."},
     {"threads", 't', CLI_TEXT, "LIST", CLI_BENCH, G_MODEL, AT(bench_threads), 0, 0, "all cores",
      "Threads to compute with, such as 1,2: everything is measured with each."},
@@ -54,6 +55,10 @@ const cli_option cli_options[] = {
      "What products compute in. auto: what the other commands do."},
     {"repack", 0, CLI_CHOICE, "auto|always|never", CLI_FORWARD, G_MODEL, AT(repack), 0, 0, "auto",
      "Copy q, k and v of the shared blocks into an order that reads faster. auto: if they take up to 128 MiB."},
+    {"lora", 0, CLI_LIST, "FILE[:SCALE]", (CLI_FORWARD & ~CLI_IMATRIX) | CLI_MERGE, G_MODEL, AT(loras), 0, 0, "",
+     "LoRA adapter beside the weights, as PEFT saves it: its folder, or adapter_model.safetensors in it; SCALE makes "
+     "it "
+     "stronger or weaker (1). May be given more than once."},
     {"recurrent", 0, CLI_FLAG, NULL, CLI_FORWARD, G_MODEL, AT(recurrent), 0, 0, "",
      "Read prompts token by token in the Mamba-2 layers too: slower, but then logits are the same bits however many "
      "tokens were read together."},
@@ -304,8 +309,8 @@ const cli_option cli_options[] = {
      "Format of the report."},
     {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
     {"json", 0, CLI_FLAG, NULL,
-     CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_EVAL |
-         CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT,
+     CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_MERGE |
+         CLI_EVAL | CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT,
      G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
     {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
      "Read JSON lines from standard input, write one JSON line for each."},
@@ -317,12 +322,12 @@ const cli_option cli_options[] = {
     {"compare", 0, CLI_FLAG, NULL, CLI_INSPECT, G_OUTPUT, AT(compare), 0, 0, "",
      "Beside Llama-3-8B, Mistral-7B and Gemma-7B."},
     {"tensors", 0, CLI_FLAG, NULL, CLI_INSPECT, G_OUTPUT, AT(tensors), 0, 0, "", "List every tensor."},
-    {"layout", 0, CLI_CHOICE, "compact|llama.cpp", CLI_CONVERT, G_OUTPUT, AT(layout), 0, 0, "compact",
+    {"layout", 0, CLI_CHOICE, "compact|llama.cpp", CLI_CONVERT | CLI_MERGE, G_OUTPUT, AT(layout), 0, 0, "compact",
      "How a GGUF file holds the shared blocks: once, with the adapters apart; or, for llama.cpp, a copy for every use "
      "with its adapter merged into it, 1.4 to 1.5 times as large."},
-    {"type", 0, CLI_CHOICE, "as-is|f32|f16|bf16", CLI_CONVERT, G_OUTPUT, AT(convert_type), 0, 0, "as-is",
+    {"type", 0, CLI_CHOICE, "as-is|f32|f16|bf16", CLI_CONVERT | CLI_MERGE, G_OUTPUT, AT(convert_type), 0, 0, "as-is",
      "What numbers become: f32 all of them, f16 and bf16 the matrices. Unpacks quantized ones."},
-    {"force", 0, CLI_FLAG, NULL, CLI_CONVERT | CLI_TRAIN_TOKENIZER, G_OUTPUT, AT(force), 0, 0, "",
+    {"force", 0, CLI_FLAG, NULL, CLI_CONVERT | CLI_MERGE | CLI_TRAIN_TOKENIZER, G_OUTPUT, AT(force), 0, 0, "",
      "Write into a folder that has files in it."},
     {"output", 'o', CLI_TEXT, "FOLDER", CLI_TRAIN_TOKENIZER, G_OUTPUT, AT(output), 0, 0, "", "Folder to write."},
     {"kind", 0, CLI_CHOICE, "auto|text|chat|pairs", CLI_DATA, G_DATA, AT(data_kind), 0, 0, "auto",
@@ -355,6 +360,7 @@ const cli_option cli_options[] = {
      "Another special token. May be given more than once."},
     {"chat", 0, CLI_FLAG, NULL, CLI_TRAIN_TOKENIZER, G_DATA, AT(chat), 0, 0, "",
      "Special tokens <|im_start|> and <|im_end|>, and a chat template that uses them."},
+    {"output", 'o', CLI_TEXT, "OUT", CLI_MERGE, G_OUTPUT, AT(output), 0, 0, "", "Folder to write, or GGUF file."},
     {"output", 'o', CLI_TEXT, "FILE", CLI_IMATRIX, G_OUTPUT, AT(output), 0, 0, "imatrix.gguf", "File to write."},
     {"output", 'o', CLI_TEXT, "FILE", CLI_QUANTIZE, G_OUTPUT, AT(output), 0, 0, "",
      "With --report: an SVG picture of size against divergence."},
@@ -427,6 +433,7 @@ void cli_args_init(cli_args *args)
 void cli_args_free(cli_args *args)
 {
     free(args->words.items);
+    free(args->loras.items);
     free(args->logit_bias.items);
     free(args->stop.items);
     free(args->tensor_types.items);

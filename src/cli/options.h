@@ -27,10 +27,12 @@ enum {
     CLI_TRAIN = 1 << 14,
     CLI_TRAIN_TOKENIZER = 1 << 20,
     CLI_REPORT = 1 << 22,
+    CLI_MERGE = 1 << 23,
     CLI_DATA = 1 << 21,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
     CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX,
-    CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT,
+    CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT |
+               CLI_MERGE,
     CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
 };
 
@@ -87,6 +89,7 @@ typedef struct cli_args {
     bool save_kl_base;
     int64_t worst, num_fewshot;
 
+    cli_list loras;               /* FILE[:SCALE] */
     int64_t layout, convert_type; /* a zamba_layout, a zamba_convert_type */
     bool force;
 

@@ -18,6 +18,7 @@ typedef struct tensor {
 
 struct zb_shards {
     char *folder;
+    const char *stem;
     uint64_t most, bytes, in_file;
     tensor *list;
     size_t n, capacity, n_files;
@@ -35,6 +36,7 @@ zamba_status zb_shards_create(zb_shards **out, const char *folder, uint64_t most
     if (w == NULL)
         return zb_fail_memory(err, folder, sizeof *w);
     w->folder = strdup(folder);
+    w->stem = "model";
     w->most = most_bytes;
     w->out.fd = -1;
     if (w->folder == NULL) {
@@ -43,6 +45,11 @@ zamba_status zb_shards_create(zb_shards **out, const char *folder, uint64_t most
     }
     *out = w;
     return ZAMBA_OK;
+}
+
+void zb_shards_stem(zb_shards *w, const char *stem)
+{
+    w->stem = stem;
 }
 
 void zb_shards_declare(zb_shards *w, const char *name, zb_dtype type, const size_t *shape, int n_dims)
@@ -100,9 +107,9 @@ size_t zb_shards_files(const zb_shards *w)
 static void file_name(const zb_shards *w, size_t file, char *buf, size_t n)
 {
     if (w->n_files == 1)
-        snprintf(buf, n, "model.safetensors");
+        snprintf(buf, n, "%s.safetensors", w->stem);
     else
-        snprintf(buf, n, "model-%05zu-of-%05zu.safetensors", file + 1, w->n_files);
+        snprintf(buf, n, "%s-%05zu-of-%05zu.safetensors", w->stem, file + 1, w->n_files);
 }
 
 /* The header of the file whose first tensor is `first`; padded so that the data begins at a multiple of 8. */
@@ -212,7 +219,9 @@ static zamba_status write_index(const zb_shards *w, zamba_error *err)
     json_decref(index);
     if (text == NULL)
         return zb_fail_memory(err, w->folder, 0);
-    zamba_status st = zb_path_join(path, sizeof path, w->folder, "model.safetensors.index.json", err);
+    zamba_status st = ZAMBA_OK;
+    snprintf(name, sizeof name, "%s.safetensors.index.json", w->stem);
+    st = zb_path_join(path, sizeof path, w->folder, name, err);
     if (st == ZAMBA_OK)
         st = zb_file_write(path, (zb_file_part[]){{text, strlen(text)}, {"\n", 1}}, 2, err);
     free(text);

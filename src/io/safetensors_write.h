@@ -10,6 +10,9 @@ typedef struct zb_shards zb_shards;
 /* A new shard begins where a file would hold more than most_bytes of tensors. Touches no file yet. */
 zamba_status zb_shards_create(zb_shards **out, const char *folder, uint64_t most_bytes, zamba_error *err);
 
+/* Files are called after this (not copied) instead of "model". Before the first is begun. */
+void zb_shards_stem(zb_shards *w, const char *stem);
+
 /* The next tensor, of a plain type. What goes wrong is reported by zb_shards_begin. */
 void zb_shards_declare(zb_shards *w, const char *name, zb_dtype type, const size_t *shape, int n_dims);
 

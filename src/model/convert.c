@@ -14,7 +14,7 @@
 #include "io/json.h"
 #include "io/safetensors_write.h"
 #include "model/gguf_names.h"
-#include "model/weights.h"
+#include "model/lora.h"
 #include "quant/quant.h"
 
 #define COPY_BYTES  ((size_t)8 << 20) /* written at once                            */
@@ -33,6 +33,7 @@ typedef struct item {
     const zb_tensor *low;  /* adapter [rank, cols], or NULL  */
     const zb_tensor *high; /* ... [rows, rank]               */
     const uint32_t *low_order, *high_order;
+    const zb_lora *lora; /* what is added to it, or NULL   */
     zb_dtype to;
     change change;
 } item;
@@ -53,6 +54,10 @@ typedef struct convert {
     zb_folder_out folder;
     zb_pool *pool;
     uint64_t done, total;
+    zb_lora_places places; /* of adapters that are merged into it */
+    unsigned char *folded; /* [places.n]: it went into the weights */
+    zb_lora_item *left;    /* what did not                          */
+    size_t n_left;
     zamba_error *err;
 } convert;
 
@@ -165,6 +170,71 @@ static void find_sources(const convert *c, const places *p, item *it)
         it->change = CHANGE_TO_A;
 }
 
+/* The adapter of a place; NULL: none. */
+static const zb_lora *lora_at(convert *c, zb_role role, int32_t layer, int32_t use)
+{
+    return zb_lora_on(zb_weights_lora(&c->weights, role, layer, use));
+}
+
+static int same_lora(const zb_lora *a, const zb_lora *b)
+{
+    const size_t rank = a->a.rows;
+    return b != NULL && rank == b->a.rows && memcmp(a->a.data, b->a.data, rank * a->a.cols * sizeof(float)) == 0 &&
+           memcmp(a->b.data, b->b.data, rank * a->b.rows * sizeof(float)) == 0;
+}
+
+/* What is added to a tensor. Into a matrix that is used several times goes only what is the same at every use. */
+static void take_lora(convert *c, item *it)
+{
+    const zb_spec *s = it->spec;
+    const zb_config *config = &c->plan.config;
+    if (c->merge && s->block >= 0)
+        it->lora = lora_at(c, s->role, -1, s->block);
+    else if (s->block < 0 || s->use >= 0)
+        it->lora = lora_at(c, s->role, s->layer, s->use);
+    else {
+        it->lora = lora_at(c, s->role, -1, s->block);
+        for (size_t u = (size_t)s->block; u < c->plan.n_uses && it->lora != NULL; u += config->n_blocks) {
+            const zb_lora *other = lora_at(c, s->role, -1, (int32_t)u);
+            if (!same_lora(it->lora, other))
+                it->lora = NULL;
+        }
+        for (size_t u = (size_t)s->block; u < c->plan.n_uses && it->lora != NULL; u += config->n_blocks)
+            c->folded[lora_at(c, s->role, -1, (int32_t)u)->number] = 1;
+    }
+    if (it->lora != NULL)
+        c->folded[it->lora->number] = 1;
+}
+
+/* The places whose adapters went nowhere. */
+static zamba_status list_left(convert *c)
+{
+    c->left = calloc(c->places.n + 1, sizeof *c->left);
+    if (c->left == NULL)
+        return zb_fail_memory(c->err, c->in, c->places.n * sizeof *c->left);
+    for (size_t i = 0; i < c->places.n; i++) {
+        const zb_lora_place *p = &c->places.items[i];
+        const zb_lora *lora = lora_at(c, p->role, p->layer, p->use);
+        if (lora == NULL || c->folded[i])
+            continue;
+        if (c->merge && p->role >= ZB_GATE_UP_ADAPTER_0 && p->role <= ZB_V_ADAPTER_1)
+            return zb_fail(
+                c->err, ZAMBA_E_UNSUPPORTED,
+                "%s: adapts an adapter of the model, which llama.cpp's layout does not have (merge it into a "
+                "folder first)",
+                p->module);
+        c->left[c->n_left++] =
+            (zb_lora_item){p, lora->a.data, lora->b.data, lora->a.rows, (double)lora->a.rows /* b has the scale */};
+    }
+    if (c->n_left > 0 && c->to_gguf)
+        return zb_fail(
+            c->err, ZAMBA_E_UNSUPPORTED,
+            "%s: its adapter cannot go into the weights, which are used several times and adapted in several "
+            "ways (in llama.cpp's layout every use has weights of its own; a folder gets the rest beside it)",
+            c->left[0].place->module);
+    return ZAMBA_OK;
+}
+
 static zamba_status choose_type(const convert *c, item *it)
 {
     static const zb_dtype types[] = {
@@ -178,7 +248,7 @@ static zamba_status choose_type(const convert *c, item *it)
     const char *why = it->to < ZB_N_FLOATS                               ? NULL
                       : !c->to_gguf                                      ? "which a folder of safetensors does not hold"
                       : zb_gguf_type_of(it->to) < 0 || it->order != NULL ? "which GGUF does not hold"
-                      : it->low != NULL                                  ? "into which no adapter can be merged"
+                      : it->low != NULL || it->lora != NULL              ? "into which no adapter can be merged"
                                                                          : NULL;
     if (why == NULL)
         return ZAMBA_OK;
@@ -206,8 +276,12 @@ static zamba_status list_items(convert *c)
             if (it->spec->is_a && !c->to_gguf)
                 it->change = CHANGE_TO_A_LOG;
         }
+        if (c->places.n > 0)
+            take_lora(c, it);
         st = choose_type(c, it);
     }
+    if (st == ZAMBA_OK && c->places.n > 0)
+        st = list_left(c);
     free(p.at);
     return st;
 }
@@ -313,6 +387,9 @@ static void make_rows(void *ctx, size_t task, int worker)
             read_row(b + i * k->rank, spare, it->high, it->high_order, k->row0 + first + i, k->rank);
         add_adapter(y, b, k->low, n, k->cols, k->rank);
     }
+    if (it->lora != NULL)
+        add_adapter(y, (const float *)it->lora->b.data + (k->row0 + first) * it->lora->b.cols, it->lora->a.data, n,
+                    k->cols, it->lora->a.rows);
     for (size_t i = 0; i < n; i++)
         if (!change_row(y + i * k->cols, k->cols, it->change) ||
             !store_row(k->to + (first + i) * k->cols * zb_dtype_bytes(it->to), it->to, y + i * k->cols, k->cols))
@@ -383,8 +460,8 @@ static zamba_status put_items(convert *c)
     zamba_status st = ZAMBA_OK;
     for (size_t i = 0; i < c->n_items && st == ZAMBA_OK; i++) {
         const item *it = &c->items[i];
-        const int as_it_is =
-            it->to == it->from->dtype && it->low == NULL && it->order == NULL && it->change == CHANGE_NONE;
+        const int as_it_is = it->to == it->from->dtype && it->low == NULL && it->lora == NULL && it->order == NULL &&
+                             it->change == CHANGE_NONE;
         st = as_it_is ? copy(c, it) : compute(c, it);
         forget(c, it->from);
     }
@@ -513,6 +590,16 @@ static zamba_status write_texts(const convert *c)
     return st;
 }
 
+/* Adapters that did not go into the weights. */
+static zamba_status write_left(const convert *c, const char *folder, const char *name)
+{
+    char path[4096];
+    zamba_status st = zb_path_join(path, sizeof path, folder, name, c->err);
+    if (st == ZAMBA_OK)
+        (void)mkdir(path, 0777); /* what fails here fails in the next line */
+    return st == ZAMBA_OK ? zb_lora_write(path, &c->places, c->left, c->n_left, 0, 0, c->out, c->err) : st;
+}
+
 static zamba_status write_folder(convert *c, size_t *n_files)
 {
     zamba_status st = zb_folder_out_open(&c->folder, c->out, c->o.force, c->err);
@@ -534,6 +621,8 @@ static zamba_status write_folder(convert *c, size_t *n_files)
         c->shards = NULL;
         st = zb_shards_finish(w, c->err);
     }
+    if (st == ZAMBA_OK && c->n_left > 0)
+        st = write_left(c, c->folder.tmp, "adapter");
     if (st == ZAMBA_OK)
         st = zb_folder_out_commit(&c->folder, zb_checkpoint_texts, c->err);
     return st;
@@ -552,6 +641,13 @@ static zamba_status open_input(convert *c)
         st = zb_checkpoint_plan(&c->from, &c->plan, ZAMBA_DT_FLOOR_AUTO, c->err);
     if (st == ZAMBA_OK)
         st = zb_weights_open(&c->weights, &c->plan, &c->from, c->err);
+    if (st == ZAMBA_OK && c->o.n_loras > 0)
+        st = zb_lora_places_list(&c->places, &c->plan, c->err);
+    if (st == ZAMBA_OK && c->o.n_loras > 0)
+        st = zb_lora_attach(&c->weights, &c->plan, c->o.loras, c->o.n_loras, c->err);
+    c->folded = calloc(c->places.n + 1, 1);
+    if (st == ZAMBA_OK && c->folded == NULL)
+        st = zb_fail_memory(c->err, c->in, c->places.n);
     return st;
 }
 
@@ -576,12 +672,15 @@ zamba_status zamba_convert(const char *in, const char *out, const zamba_convert_
         st = c.to_gguf ? write_gguf(&c) : write_folder(&c, &n_files);
     if (st == ZAMBA_OK && result != NULL)
         *result = (zamba_convert_result){
-            .size = sizeof *result, .bytes = c.total, .n_tensors = c.n_items, .n_files = n_files};
+            .size = sizeof *result, .bytes = c.total, .n_tensors = c.n_items, .n_files = n_files, .n_left = c.n_left};
     zb_gguf_cancel(c.gguf);
     zb_shards_cancel(c.shards);
     zb_folder_out_discard(&c.folder);
     zb_pool_close(c.pool);
     free(c.items);
+    free(c.left);
+    free(c.folded);
+    zb_lora_places_free(&c.places);
     json_decref(c.config);
     zb_weights_close(&c.weights);
     zb_plan_free(&c.merged);

@@ -222,8 +222,12 @@ static zamba_status find_way(const adapter *a, const zb_plan *plan, const zb_lor
         first_only &= !has[u] || u < plan->config.n_blocks;
     }
     free(has);
-    const json_t *targets = json_object_get(a->config, "target_modules");
-    const int some_meant = says_something(json_object_get(a->config, "layers_to_transform")) || json_is_string(targets);
+    const json_t *targets = json_object_get(a->config, "target_modules"), *target;
+    size_t k, by_layer = 0;
+    json_array_foreach(targets, k, target) by_layer +=
+        json_is_string(target) && strstr(json_string_value(target), "layers.") != NULL;
+    const int some_meant =
+        says_something(json_object_get(a->config, "layers_to_transform")) || json_is_string(targets) || by_layer > 0;
     if (with == 0 || with == plan->n_uses || some_meant)
         return ZAMBA_OK;
     if (reused)
@@ -336,10 +340,13 @@ static zamba_status read_adapter(adapter *a, const zb_plan *plan, const zb_lora_
         return zb_fail(err, ZAMBA_E_ARG, "an adapter: its path is empty or too long");
     if (!isfinite(file->scale))
         return zb_fail(err, ZAMBA_E_ARG, "%s: the scale of the adapter is no number", file->path);
-    strcpy(a->folder, file->path);
+    snprintf(a->folder, sizeof a->folder, "%s", file->path);
     if (stat(a->folder, &info) == 0 && !S_ISDIR(info.st_mode)) { /* the file in it was named */
         char *slash = strrchr(a->folder, '/');
-        strcpy(slash != NULL ? slash : a->folder, slash == NULL ? "." : slash == a->folder ? "/" : "");
+        if (slash == NULL)
+            snprintf(a->folder, sizeof a->folder, ".");
+        else
+            slash[slash == a->folder] = '\0';
     }
     zamba_status st = read_config(a, err);
     if (st == ZAMBA_OK)

@@ -29,6 +29,22 @@ void zb_lora_places_free(zb_lora_places *p); /* safe on a zeroed one */
 zamba_status zb_lora_attach(zb_weights *w, const zb_plan *plan, const zamba_lora_file *files, size_t n,
                             zamba_error *err);
 
+/* ---- writing (lora_save.c) ---- */
+
+#define ZB_LORA_NAME "base_model.model.%s.lora_%c.weight"
+
+/* What is to be said of one place. */
+typedef struct zb_lora_item {
+    const zb_lora_place *place;
+    const float *a, *b; /* [rank, cols], [rows, rank] */
+    size_t rank;
+    double alpha;
+} zb_lora_item;
+
+/* adapter_config.json and adapter_model.safetensors into a folder that is there; base: the name of the model in it. */
+zamba_status zb_lora_write(const char *folder, const zb_lora_places *places, const zb_lora_item *items, size_t n,
+                           double dropout, int rslora, const char *base, zamba_error *err);
+
 /* ---- training (lora_train.c) ---- */
 
 typedef struct zb_lora_options {

@@ -88,12 +88,6 @@ static inline int zb_lora_drops(const zb_weights *w)
     return w->lora_dropout > 0 && w->lora_seed != 0;
 }
 
-/* A place, if there is LoRA on it. */
-static inline const zb_lora *zb_lora_on(const zb_lora *lora)
-{
-    return lora->b.rows > 0 ? lora : NULL;
-}
-
 /* What follows on the rows [row0, row1) of the job's matrices, while the tile is still in cache. */
 typedef void (*tile_fn)(const pass *p, const void *arg, size_t row0, size_t row1, int worker);
 

@@ -88,6 +88,12 @@ zb_mat *zb_weights_mat(zb_weights *w, const zb_spec *s);
  * can stand there. */
 zb_lora *zb_weights_lora(zb_weights *w, zb_role role, int32_t layer, int32_t use);
 
+/* A place, if there is LoRA on it. */
+static inline const zb_lora *zb_lora_on(const zb_lora *lora)
+{
+    return lora != NULL && lora->b.rows > 0 ? lora : NULL;
+}
+
 /* Bind every entry to other bytes, of the same shapes: tensors [plan.n_specs], which outlive the weights. All copies
  * are made anew. */
 zamba_status zb_weights_rebind(zb_weights *w, zb_plan *plan, const zb_tensor *tensors, zamba_error *err);
