@@ -199,7 +199,7 @@ static void matmul(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m,
 {
     if (row1 <= row0)
         return;
-    const unsigned char *p = (const unsigned char *)w->data + row0 * w->ld * zb_dtype_size(w->dtype);
+    const unsigned char *p = (const unsigned char *)w->data + row0 * w->ld * zb_dtype_bytes(w->dtype);
     if (w->dtype == ZB_F32)
         dot_block_f32(y + row0, ld_y, x, ld_x, m, p, w->ld, w->cols, row1 - row0, accumulate);
     else if (w->dtype == ZB_F16)
