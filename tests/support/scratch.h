@@ -58,6 +58,7 @@ void check_refused(zamba_status st, const zamba_error *err, zamba_status code, .
  * size in bytes. */
 size_t check_limits(void (*fn)(void *arg), void *arg, double seconds, size_t megabytes, const char *name);
 
+/* Seconds of processor time of this process: the machine may be busy. */
 double seconds_now(void);
 
 #endif
