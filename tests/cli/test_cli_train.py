@@ -158,8 +158,11 @@ class Talk(TrainCase):
                                                              "rejected": "No."}) + "\n" for i in range(8)))
         start = self.folder / "sft" / "checkpoint-000030"
         r = run("train", "dpo", start, "--data", pairs, "-o", self.folder / "dpo", "--max-steps", "5", "--learning-rate",
-                "3e-3", "--save-steps", "2", *how)
+                "3e-3", "--save-steps", "2", "--valid", pairs, *how)
         self.assertEqual(r.code, 0, r.err)
+        valid = [x for x in r.lines if "valid_loss" in x]
+        self.assertAlmostEqual(valid[0]["valid_loss"], np.log(2), places=4)
+        self.assertEqual(valid[-1]["valid_accuracy"], 1)
         steps = [x for x in r.lines if "accuracy" in x]
         self.assertAlmostEqual(steps[0]["loss"], np.log(2), places=4)  # model and reference are the same
         self.assertGreater(steps[-1]["margin"], steps[0]["margin"])

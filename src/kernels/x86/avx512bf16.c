@@ -103,7 +103,8 @@ INLINE void steps(__m512 acc[][TILE_R], const uint16_t *x, size_t ld_x, const ui
         UNROLL
         for (int l = 0; l < P; l++)
             _mm_prefetch(at + stride * (size_t)l, _MM_HINT_T1);
-        at += move;
+        if (P > 0) /* else there is nothing ahead, and `at` is NULL */
+            at += move;
         __m512bh wv[TILE_R];
         UNROLL
         for (int r = 0; r < R; r++) {
