@@ -3,13 +3,13 @@
 #
 #   sh scripts/setup.sh [build|test|ci] [--quiet]
 #
-# build (the default): compiler, CMake, three libraries. test: also what the tests run. ci: also the second compiler and
+# build (the default): compiler, CMake, some libraries. test: also what the tests run. ci: also the second compiler and
 # the checkers, the cross compiler, qemu. Looks into the package database, not at the network: once all is there, it
 # works offline, in an instant.
 # Elsewhere than on Debian it names the packages and goes on if the tools are there.
 set -eu
 
-build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libzstd-dev libedit-dev"
+build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libzstd-dev libedit-dev libmicrohttpd-dev"
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
 ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
@@ -42,7 +42,7 @@ missing_tools() {
     for tool in cc make cmake pkg-config; do
         command -v $tool >/dev/null 2>&1 || echo $tool
     done
-    libraries="jansson libzstd libedit"
+    libraries="jansson libzstd libedit libmicrohttpd"
     if [ $level != build ]; then
         libraries="$libraries cmocka"
         for python in python3 /usr/bin/python3; do
