@@ -57,20 +57,22 @@ static void feed_forward(const back_use *r)
     float *dw = zb_grad(t, ZB_LINEAR, r->layer, -1, r->use);
     zb_back_begin(t);
     zb_dy dy = zb_back_prepare(t, t->dt_, h, h, rows, dw != NULL);
-    zb_back_multiply(
-        t,
-        &(zb_back_job){
-            .parts = {{r->u->linear, dw, dy, r->s->ffn_out, h}}, .n_parts = 1, .dx = t->dffn_out, .ld_dx = h},
-        1);
+    zb_back_multiply(t,
+                     &(zb_back_job){.parts = {{r->u->linear, dw, dy, r->s->ffn_out, h, zb_lora_on(&r->u->linear_lora)}},
+                                    .n_parts = 1,
+                                    .dx = t->dffn_out,
+                                    .ld_dx = h},
+                     1);
     dw = of_block(r, ZB_DOWN);
     zb_back_begin(t);
     dy = zb_back_prepare(t, t->dffn_out, h, h, rows, dw != NULL);
-    zb_back_multiply(t,
-                     &(zb_back_job){.parts = {{r->b->down, dw, dy, r->s->act, zb_row_length(F)}},
-                                    .n_parts = 1,
-                                    .dx = t->dact,
-                                    .ld_dx = zb_row_length(F)},
-                     1);
+    zb_back_multiply(
+        t,
+        &(zb_back_job){.parts = {{r->b->down, dw, dy, r->s->act, zb_row_length(F), zb_lora_on(&r->u->down_lora)}},
+                       .n_parts = 1,
+                       .dx = t->dact,
+                       .ld_dx = zb_row_length(F)},
+        1);
     zb_back_sum(t, of_block(r, ZB_DOWN_BIAS), t->dffn_out, h, h, rows);
     zb_back_rows(t, NULL, 0, glu_rows, r);
     zb_back_sum(t, of_block(r, ZB_GATE_UP_BIAS), t->dgate_up, ld_g, 2 * F, rows);
@@ -78,24 +80,28 @@ static void feed_forward(const back_use *r)
     zb_back_job in = {.dx = t->dffn_in, .ld_dx = h};
     if (r->b->gate_up.rows > 0) {
         dy = zb_back_prepare(t, t->dgate_up, ld_g, 2 * F, rows, 1);
-        in.parts[in.n_parts++] = (zb_back_part){r->b->gate_up, of_block(r, ZB_GATE_UP), dy, r->s->ffn_in, h};
+        in.parts[in.n_parts++] = (zb_back_part){
+            r->b->gate_up, of_block(r, ZB_GATE_UP), dy, r->s->ffn_in, h, zb_lora_on(&r->u->gate_up_lora)};
     } else {
         const zb_dy gate = zb_back_prepare(t, t->dgate_up, ld_g, F, rows, 1),
                     up = zb_back_prepare(t, t->dgate_up + F, ld_g, F, rows, 1);
-        in.parts[in.n_parts++] = (zb_back_part){r->b->gate, of_block(r, ZB_GATE), gate, r->s->ffn_in, h};
-        in.parts[in.n_parts++] = (zb_back_part){r->b->up, of_block(r, ZB_UP), up, r->s->ffn_in, h};
+        in.parts[in.n_parts++] =
+            (zb_back_part){r->b->gate, of_block(r, ZB_GATE), gate, r->s->ffn_in, h, zb_lora_on(&r->u->gate_lora)};
+        in.parts[in.n_parts++] =
+            (zb_back_part){r->b->up, of_block(r, ZB_UP), up, r->s->ffn_in, h, zb_lora_on(&r->u->up_lora)};
     }
     if (c->mlp_adapter) { /* gate_up is one matrix where there are adapters */
         const zb_mat *down = &r->u->gate_up_adapter[0], *up = &r->u->gate_up_adapter[1];
-        zb_back_multiply(
-            t,
-            &(zb_back_job){.parts = {{*up, of_use(r, ZB_GATE_UP_ADAPTER_1), dy, r->s->ffn_adapter, r->ld_low}},
-                           .n_parts = 1,
-                           .dx = t->dlow,
-                           .ld_dx = r->ld_low},
-            1);
+        zb_back_multiply(t,
+                         &(zb_back_job){.parts = {{*up, of_use(r, ZB_GATE_UP_ADAPTER_1), dy, r->s->ffn_adapter,
+                                                   r->ld_low, zb_lora_on(&r->u->gate_up_adapter_lora[1])}},
+                                        .n_parts = 1,
+                                        .dx = t->dlow,
+                                        .ld_dx = r->ld_low},
+                         1);
         const zb_dy low = zb_back_prepare(t, t->dlow, r->ld_low, down->rows, rows, 1);
-        in.parts[in.n_parts++] = (zb_back_part){*down, of_use(r, ZB_GATE_UP_ADAPTER_0), low, r->s->ffn_in, h};
+        in.parts[in.n_parts++] = (zb_back_part){*down, of_use(r, ZB_GATE_UP_ADAPTER_0),           low, r->s->ffn_in,
+                                                h,     zb_lora_on(&r->u->gate_up_adapter_lora[0])};
     }
     zb_back_multiply(t, &in, 1);
     zb_back_rows(t, of_block(r, ZB_FFN_NORM), h, ffn_norm_rows, r);
@@ -153,11 +159,12 @@ static void attention(back_use *r)
     float *dw = of_block(r, ZB_O);
     zb_back_begin(t);
     const zb_dy dy = zb_back_prepare(t, t->do_, h, h, rows, dw != NULL);
-    zb_back_multiply(
-        t,
-        &(zb_back_job){
-            .parts = {{r->b->o, dw, dy, r->s->attn, r->ld_q}}, .n_parts = 1, .dx = t->dattn, .ld_dx = r->ld_q},
-        1);
+    zb_back_multiply(t,
+                     &(zb_back_job){.parts = {{r->b->o, dw, dy, r->s->attn, r->ld_q, zb_lora_on(&r->u->o_lora)}},
+                                    .n_parts = 1,
+                                    .dx = t->dattn,
+                                    .ld_dx = r->ld_q},
+                     1);
     zb_pool_run_on(t->m->pool, t->pass.n_threads, t->pass.c->n_kv_heads * t->pass.n_spans, attention_task, r);
 }
 
@@ -179,19 +186,21 @@ static void qkv(const back_use *r)
     for (int i = 0; i < 3; i++) {
         const size_t n = i == 0 ? r->q : r->kv, ld = i == 0 ? r->ld_q : r->ld_kv;
         const zb_dy dy = zb_back_prepare(t, d[i], ld, n, rows, 1);
-        in.parts[in.n_parts++] = (zb_back_part){*w[i], of_block(r, role[i]), dy, r->s->wide, ld_w};
+        in.parts[in.n_parts++] =
+            (zb_back_part){*w[i], of_block(r, role[i]), dy, r->s->wide, ld_w, zb_lora_on(&r->u->qkv_lora[i])};
         if (adapters)
-            low[i] = (zb_back_job){
-                .parts = {{adapter[i][1], of_use(r, up[i]), dy, r->s->adapter + (size_t)i * r->step, r->ld_low}},
-                .n_parts = 1,
-                .dx = t->dlow + (size_t)i * r->step,
-                .ld_dx = r->ld_low};
+            low[i] = (zb_back_job){.parts = {{adapter[i][1], of_use(r, up[i]), dy, r->s->adapter + (size_t)i * r->step,
+                                              r->ld_low, zb_lora_on(&r->u->qkv_adapter_lora[i][1])}},
+                                   .n_parts = 1,
+                                   .dx = t->dlow + (size_t)i * r->step,
+                                   .ld_dx = r->ld_low};
     }
     if (adapters)
         zb_back_multiply(t, low, 3);
     for (int i = 0; adapters && i < 3; i++) {
         const zb_dy dy = zb_back_prepare(t, t->dlow + (size_t)i * r->step, r->ld_low, adapter[i][0].rows, rows, 1);
-        in.parts[in.n_parts++] = (zb_back_part){adapter[i][0], of_use(r, down[i]), dy, r->s->wide, ld_w};
+        in.parts[in.n_parts++] = (zb_back_part){
+            adapter[i][0], of_use(r, down[i]), dy, r->s->wide, ld_w, zb_lora_on(&r->u->qkv_adapter_lora[i][0])};
     }
     zb_back_multiply(t, &in, 1);
 }

@@ -219,7 +219,7 @@ static void recurrence1(back_run *r)
         zb_back_multiply(
             t,
             &(zb_back_job){.parts = {{head_rows(&r->w->dt_proj, h, P), dw_dt != NULL ? dw_dt + h * P * rank : NULL, dt,
-                                      r->s->dbc + h * width, H * width}},
+                                      r->s->dbc + h * width, H * width, NULL}},
                            .n_parts = 1,
                            .dx = t->ddbc + h * width,
                            .ld_dx = H * width,
@@ -229,7 +229,7 @@ static void recurrence1(back_run *r)
         zb_back_multiply(
             t,
             &(zb_back_job){.parts = {{head_rows(&r->w->x_proj, h, width), dw_x != NULL ? dw_x + h * width * P : NULL, x,
-                                      r->s->conv + h * P, conv_ld(r)}},
+                                      r->s->conv + h * P, conv_ld(r), NULL}},
                            .n_parts = 1,
                            .dx = t->dconv + h * P,
                            .ld_dx = conv_ld(r),
@@ -305,12 +305,13 @@ void zb_back_mixer(zb_tape *t, size_t layer)
     float *dw = grad(&r, ZB_OUT_PROJ);
     zb_back_begin(t);
     zb_dy dy = zb_back_prepare(t, t->dx, h, h, rows, dw != NULL);
-    zb_back_multiply(t,
-                     &(zb_back_job){.parts = {{r.w->out_proj, dw, dy, r.s->gated, inner_ld(&r)}},
-                                    .n_parts = 1,
-                                    .dx = t->dgated,
-                                    .ld_dx = inner_ld(&r)},
-                     1);
+    zb_back_multiply(
+        t,
+        &(zb_back_job){.parts = {{r.w->out_proj, dw, dy, r.s->gated, inner_ld(&r), zb_lora_on(&r.w->out_lora)}},
+                       .n_parts = 1,
+                       .dx = t->dgated,
+                       .ld_dx = inner_ld(&r)},
+        1);
     zb_back_sum(t, grad(&r, ZB_OUT_PROJ_BIAS), t->dx, h, h, rows);
     if (t->m->plan.layers[layer].mixer == ZB_MAMBA1)
         recurrence1(&r);
@@ -320,10 +321,12 @@ void zb_back_mixer(zb_tape *t, size_t layer)
     dw = grad(&r, ZB_IN_PROJ);
     zb_back_begin(t);
     dy = zb_back_prepare(t, t->dproj, proj_ld(&r), t->m->plan.in_rows, rows, dw != NULL);
-    zb_back_multiply(
-        t,
-        &(zb_back_job){.parts = {{r.w->in_proj, dw, dy, r.s->normed, h}}, .n_parts = 1, .dx = t->dnormed, .ld_dx = h},
-        1);
+    zb_back_multiply(t,
+                     &(zb_back_job){.parts = {{r.w->in_proj, dw, dy, r.s->normed, h, zb_lora_on(&r.w->in_lora)}},
+                                    .n_parts = 1,
+                                    .dx = t->dnormed,
+                                    .ld_dx = h},
+                     1);
     zb_back_sum(t, grad(&r, ZB_IN_PROJ_BIAS), t->dproj, proj_ld(&r), t->m->plan.in_rows, rows);
     zb_back_rows(t, grad(&r, ZB_INPUT_NORM), h, norm_rows, &r);
 }

@@ -46,6 +46,7 @@ static void prepare_task(void *ctx, size_t task, int worker)
 
 zb_dy zb_back_prepare(zb_tape *t, const float *y, size_t ld, size_t n, size_t rows, int weights)
 {
+    weights |= t->m->weights.lora_rank > 0; /* B of LoRA may want it though w does not */
     zb_dy dy = {.y = y, .ld = ld, .n = n, .rows = rows};
     if (n == 0 || !t->m->bf16)
         return dy;
@@ -186,7 +187,7 @@ static void multiply_task(void *ctx, size_t task, int worker)
     (of_x ? x_task : w_task)(r->t, j, c0, c1, task % r->split, r->split, worker);
 }
 
-void zb_back_multiply(zb_tape *t, const zb_back_job *jobs, size_t n_jobs)
+static void multiply(const zb_tape *t, const zb_back_job *jobs, size_t n_jobs)
 {
     multiply_run r = {.t = t, .jobs = jobs, .n = n_jobs, .split = 1};
     const size_t threads = (size_t)t->m->n_threads_batch;
@@ -209,6 +210,89 @@ void zb_back_multiply(zb_tape *t, const zb_back_job *jobs, size_t n_jobs)
     for (size_t i = n_jobs; i <= MOST_JOBS; i++)
         r.first_task[i] = tasks;
     zb_pool_run_on(t->m->pool, t->m->n_threads_batch, tasks, multiply_task, &r);
+}
+
+/* ---- LoRA beside them: y = x w^T + low b^T, low = scale (drop(x) a^T) ---- */
+
+typedef struct drop_run {
+    const zb_tape *t;
+    const zb_lora *lora;
+    float *y, *dx; /* y: [rows, cols]; dx: NULL, or what they are added to */
+    const float *x;
+    size_t ld_y, ld_x, ld_dx, rows;
+} drop_run;
+
+static void drop_task(void *ctx, size_t task, int worker)
+{
+    const drop_run *r = ctx;
+    const size_t row0 = task * PIECE, row1 = least(row0 + PIECE, r->rows), cols = r->lora->a.cols;
+    (void)worker;
+    zb_lora_drop(&r->t->m->weights, r->lora, r->y + row0 * r->ld_y, r->ld_y, r->x + row0 * r->ld_x, r->ld_x, row0,
+                 row1 - row0);
+    for (size_t i = row0; r->dx != NULL && i < row1; i++)
+        r->t->pass.k->add(r->dx + i * r->ld_dx, r->y + i * r->ld_y, cols);
+}
+
+/* The part of an A whose input was dropped: of its own, because not all of x belongs to it. */
+static void dropped_part(zb_tape *t, const zb_back_job *j, zb_back_part part, const zb_lora *lora)
+{
+    const size_t cols = lora->a.cols, rows = part.dy.rows, tasks = ceil_div(rows, PIECE);
+    drop_run in = {t, lora, t->dropped, NULL, part.x, cols, part.ld_x, 0, rows};
+    zb_pool_run_on(t->m->pool, t->m->n_threads_batch, tasks, drop_task, &in);
+    part.x = t->dropped;
+    part.ld_x = cols;
+    multiply(t, &(zb_back_job){.parts = {part}, .n_parts = 1, .dx = t->ddropped, .ld_dx = cols}, 1);
+    drop_run out = {t, lora, t->ddropped, j->dx, t->ddropped, cols, cols, j->ld_dx, rows};
+    if (j->dx != NULL)
+        zb_pool_run_on(t->m->pool, t->m->n_threads_batch, tasks, drop_task, &out);
+}
+
+/* low is made again, then db += dy^T low, dlow = scale (dy b), da += dlow^T x, and dlow a belongs to dx. */
+static void with_loras(zb_tape *t, const zb_back_job *jobs, size_t n_jobs)
+{
+    const size_t step = zb_lora_step(&t->m->weights), ld = t->ws->ld_low;
+    const int drops = zb_lora_drops(&t->m->weights);
+    zb_back_job all[MOST_JOBS];
+    zb_low low[ZB_MOST_LORAS];
+    zb_back_part up[ZB_MOST_LORAS], down[ZB_MOST_LORAS];
+    zb_back_job *of[ZB_MOST_LORAS];
+    size_t n = 0;
+    memcpy(all, jobs, n_jobs * sizeof *jobs);
+    for (size_t i = 0; i < n_jobs; i++)
+        for (size_t k = 0; k < jobs[i].n_parts; k++) {
+            const zb_back_part *d = &jobs[i].parts[k];
+            if (d->w.rows == 0 || d->lora == NULL || n == ZB_MOST_LORAS)
+                continue;
+            low[n] = (zb_low){d->lora, d->x, d->ld_x, t->ws->low + n * step, ld};
+            up[n] = (zb_back_part){d->lora->b, d->lora->db, d->dy, low[n].y, ld, NULL};
+            of[n] = &all[i];
+            n++;
+        }
+    if (n > 0)
+        zb_lora_low(&t->pass, low, n, up[0].dy.rows);
+    for (size_t i = 0; i < n; i++) {
+        const zb_lora *lora = low[i].lora;
+        const size_t rows = up[i].dy.rows, rank = lora->a.rows;
+        float *d = t->dlora + i * step;
+        multiply(t, &(zb_back_job){.parts = {up[i]}, .n_parts = 1, .dx = d, .ld_dx = ld}, 1);
+        for (size_t r = 0; r < rows && lora->scale != 1.0f; r++)
+            t->pass.k->scale(d + r * ld, d + r * ld, lora->scale, rank);
+        down[i] =
+            (zb_back_part){lora->a, lora->da, zb_back_prepare(t, d, ld, rank, rows, 1), low[i].x, low[i].ld_x, NULL};
+        if (!drops && of[i]->n_parts < ZB_BACK_PARTS)
+            of[i]->parts[of[i]->n_parts++] = down[i];
+    }
+    multiply(t, all, n_jobs);
+    for (size_t i = 0; i < n && drops; i++)
+        dropped_part(t, of[i], down[i], low[i].lora);
+}
+
+void zb_back_multiply(zb_tape *t, const zb_back_job *jobs, size_t n_jobs)
+{
+    if (t->m->weights.lora_rank > 0)
+        with_loras(t, jobs, n_jobs);
+    else
+        multiply(t, jobs, n_jobs);
 }
 
 /* ---- sums over rows ---- */

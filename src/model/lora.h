@@ -61,6 +61,9 @@ typedef struct zb_lora_options {
  * with bf16 weights in bf16 (those of the way back in any case). */
 zamba_status zb_params_open_lora(zb_params *p, zamba_model *m, const zb_lora_options *o, int bf16, zamba_error *err);
 
+/* Part of zb_params_close. */
+void zb_lora_training_close(zb_params *p);
+
 /* Which inputs the next forward passes and their ways back leave out; 0: none. The same seed and rows, the same
  * numbers. */
 void zb_lora_dropout(zb_params *p, uint64_t seed);

@@ -6,7 +6,8 @@
 #include <string.h>
 
 #include "core/mem.h"
-#include "model/sequence.h"
+#include "model/lora.h"
+#include "model/workspace.h"
 
 #define RANGE ((size_t)1 << 15) /* floats of a task */
 
@@ -54,9 +55,18 @@ static void describe(zb_params *p)
     }
 }
 
+void zb_params_compute(zamba_model *m, int bf16)
+{
+    zb_workspace_free_all(m);
+    m->bf16 = bf16;
+    m->bytes8 = 0;
+    m->kv_k = m->kv_v = ZB_KV_F32;
+    m->pages.page_bytes = m->plan.n_uses * zb_use_bytes(m);
+}
+
 zamba_status zb_params_open(zb_params *p, zamba_model *m, int bf16, zamba_error *err)
 {
-    *p = (zb_params){.m = m, .n = m->plan.n_specs};
+    *p = (zb_params){.m = m, .n = m->plan.n_specs, .specs = m->plan.specs};
     zamba_status st = check_types(p, err);
     if (st != ZAMBA_OK)
         return st;
@@ -74,10 +84,7 @@ zamba_status zb_params_open(zb_params *p, zamba_model *m, int bf16, zamba_error 
     }
     copy_values(p);
     describe(p);
-    m->bf16 = bf16;
-    m->bytes8 = 0;
-    m->kv_k = m->kv_v = ZB_KV_F32;
-    m->pages.page_bytes = m->plan.n_uses * zb_use_bytes(m);
+    zb_params_compute(m, bf16);
     st = zb_weights_rebind(&m->weights, &m->plan, p->tensors, err);
     if (st == ZAMBA_OK)
         zb_params_changed(p);
@@ -88,6 +95,7 @@ zamba_status zb_params_open(zb_params *p, zamba_model *m, int bf16, zamba_error 
 
 void zb_params_close(zb_params *p)
 {
+    zb_lora_training_close(p);
     zb_free_aligned(p->bf16);
     zb_free_aligned(p->grad);
     zb_free_aligned(p->value);
@@ -127,8 +135,8 @@ static void round_range(void *ctx, size_t begin, size_t end, int worker)
 
 void zb_params_changed(zb_params *p)
 {
-    if (p->bf16 != NULL)
+    if (p->bf16 != NULL && p->lora == NULL)
         zb_params_each(p, round_range, p);
-    for (size_t i = 0; i < p->n; i++)
+    for (size_t i = 0; p->lora == NULL && i < p->n; i++)
         zb_weights_update(&p->m->weights, &p->m->plan, i);
 }

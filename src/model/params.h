@@ -1,5 +1,6 @@
 /* params.h — a model's parameters as training holds them: f32 masters and gradients, each in one arena in the order of
- * the plan's tensor list and in the layout of the checkpoint, and the model's weights bound to them. */
+ * the plan's tensor list and in the layout of the checkpoint, and the model's weights bound to them. Or those of a LoRA
+ * adapter over a model that stays as it is (lora.h). */
 #ifndef ZB_PARAMS_H
 #define ZB_PARAMS_H
 
@@ -7,13 +8,15 @@
 
 typedef struct zb_params {
     zamba_model *m;
-    size_t n;           /* tensors of the plan                                                              */
-    size_t *at;         /* [n + 1]: tensor i stands at value + at[i]; zeros between its end and at[i + 1]    */
-    size_t floats;      /* at[n]; every at is a multiple of 16                                              */
-    float *value;       /* masters                                                                          */
-    float *grad;        /* gradients; zeros at first, the backward pass adds to them                        */
-    uint16_t *bf16;     /* masters rounded, which products read; NULL: products read the masters            */
-    zb_tensor *tensors; /* [n]: what the weights are bound to */
+    size_t n;             /* tensors                                                                          */
+    const zb_spec *specs; /* [n]: names, shapes, decay; the plan's, or an adapter's                            */
+    size_t *at;           /* [n + 1]: tensor i stands at value + at[i]; zeros between its end and at[i + 1]    */
+    size_t floats;        /* at[n]; every at is a multiple of 16                                              */
+    float *value;         /* masters                                                                          */
+    float *grad;          /* gradients; zeros at first, the backward pass adds to them                        */
+    uint16_t *bf16;       /* masters rounded, which products read; NULL: products read the masters            */
+    zb_tensor *tensors;   /* [tensors of the plan]: what the weights are bound to */
+    struct zb_lora_training *lora; /* NULL, or the adapter that is trained */
 } zb_params;
 
 /* Take over the weights of a model that nobody else uses: from here on its products read p's arenas, the checkpoint
@@ -21,6 +24,9 @@ typedef struct zb_params {
  * Errors: ZAMBA_E_UNSUPPORTED: a matrix in blocks (only adapters over them can be trained). */
 zamba_status zb_params_open(zb_params *p, zamba_model *m, int bf16, zamba_error *err);
 void zb_params_close(zb_params *p);
+
+/* What a model computes in while it is trained. */
+void zb_params_compute(zamba_model *m, int bf16);
 
 /* After the masters have changed: bring rounded copies and all that is derived from vectors (A, transposed
  * convolutions) up to date. */

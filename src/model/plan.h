@@ -69,7 +69,10 @@ typedef enum zb_role {
     ZB_GATE,
     ZB_UP,
     ZB_DOWN,
-    ZB_DOWN_BIAS
+    ZB_DOWN_BIAS,
+    /* of an adapter that is trained (params.h); in no plan */
+    ZB_LORA_A,
+    ZB_LORA_B
 } zb_role;
 
 #define ZB_SPEC_DIMS 3

@@ -100,7 +100,11 @@ static size_t prepared_floats(const zb_tape *t)
                  qkv = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
     size_t widest = greatest(p->in_rows, c->mamba_head_dim + c->mamba_dt_rank + 2 * c->mamba_state);
     widest = greatest(greatest(widest, c->hidden_size), hybrid * greatest(qkv + low, 2 * c->ffn_size + low));
-    return greatest((t->o.rows + 64) * (widest + 512), (ZB_LOSS_ROWS + 64) * (c->vocab_size + 128)) + 4096;
+    if (t->m->weights.lora_rank > 0)
+        widest += ZB_MOST_LORAS * (t->m->weights.lora_rank + 64);
+    return greatest((t->o.rows + 64) * (widest + 512),
+                    (ZB_LOSS_ROWS + 64) * (c->vocab_size + t->m->weights.lora_rank + 192)) +
+           4096;
 }
 
 size_t zb_back_unit(const zb_config *c)
@@ -110,6 +114,14 @@ size_t zb_back_unit(const zb_config *c)
     while (per_group % unit != 0)
         unit--;
     return unit;
+}
+
+static size_t widest_input(const zb_plan *p)
+{
+    const zb_config *c = &p->config;
+    const size_t hybrid = p->n_uses > 0;
+    return greatest(greatest(c->hidden_size, c->mamba_inner),
+                    hybrid * greatest(2 * c->hidden_size, greatest(c->n_heads * c->head_dim, c->ffn_size)));
 }
 
 static size_t lay_out_back(zb_tape *t, float *base)
@@ -122,7 +134,8 @@ static size_t lay_out_back(zb_tape *t, float *base)
                  kv = hybrid * zb_row_length(c->n_kv_heads * c->head_dim),
                  units = zamba1 ? c->mamba_heads * ceil_div(c->mamba_head_dim, ZB_SCAN_UNIT)
                                 : c->mamba_heads / zb_back_unit(c),
-                 chunks = zamba1 ? 0 : rows / ZB_SSD_CHUNK + t->o.examples;
+                 chunks = zamba1 ? 0 : rows / ZB_SSD_CHUNK + t->o.examples, lora = t->m->weights.lora_rank > 0,
+                 drop = t->m->weights.lora_dropout > 0;
     layout l = {base, 0};
     t->dx = take(&l, rows, h);
     t->dx0 = take(&l, rows, h);
@@ -131,6 +144,9 @@ static size_t lay_out_back(zb_tape *t, float *base)
     t->partials = take(&l, ceil_div(rows, ZB_BACK_ROWS), greatest(greatest(2 * h, c->mamba_inner), h));
     t->prepared_floats = prepared_floats(t);
     t->prepared = take(&l, 1, t->prepared_floats);
+    t->dlora = take(&l, rows, lora ? zb_row_length(ZB_MOST_LORAS * zb_lora_step(&t->m->weights)) : 0);
+    t->dropped = take(&l, rows, drop * widest_input(p));
+    t->ddropped = take(&l, rows, drop * widest_input(p));
     layout other = l, head = l; /* what stations use in turn */
     t->dgated = take(&l, rows, inner);
     t->dproj = take(&l, rows, zb_row_length(p->in_rows));
@@ -397,9 +413,12 @@ zamba_status zb_tape_loss(zb_tape *t, zb_loss_fn fn, void *ctx, int gradient, za
             continue;
         zb_back_begin(t);
         const zb_dy dy = zb_back_prepare(t, t->logits, vocab, vocab, part.rows, dw != NULL);
-        zb_back_multiply(
-            t, &(zb_back_job){.parts = {{*head, dw, dy, x, h}}, .n_parts = 1, .dx = t->dnormed + row0 * h, .ld_dx = h},
-            1);
+        zb_back_multiply(t,
+                         &(zb_back_job){.parts = {{*head, dw, dy, x, h, zb_lora_on(&t->m->weights.head_lora)}},
+                                        .n_parts = 1,
+                                        .dx = t->dnormed + row0 * h,
+                                        .ld_dx = h},
+                         1);
     }
     return ZAMBA_OK;
 }
@@ -409,7 +428,7 @@ zamba_status zb_tape_loss(zb_tape *t, zb_loss_fn fn, void *ctx, int gradient, za
 float *zb_grad(const zb_tape *t, zb_role role, int32_t layer, int32_t block, int32_t use)
 {
     for (size_t i = 0; i < t->p->n; i++) {
-        const zb_spec *s = &t->m->plan.specs[i];
+        const zb_spec *s = &t->p->specs[i];
         if (s->role == role && s->layer == layer && s->block == block && s->use == use)
             return t->p->grad + t->p->at[i];
     }
@@ -448,7 +467,7 @@ static void embed_task(void *ctx, size_t task, int worker)
 static void report(zb_tape *t, int32_t layer)
 {
     for (size_t i = 0; t->ready != NULL && i < t->p->n; i++) {
-        const zb_spec *s = &t->m->plan.specs[i];
+        const zb_spec *s = &t->p->specs[i];
         const int32_t at = s->layer >= 0         ? s->layer
                            : s->use >= 0         ? t->m->plan.use_layer[s->use]
                            : s->block >= 0       ? t->m->plan.use_layer[s->block] /* its first use is the last to add */

@@ -36,7 +36,9 @@ struct zb_tape {
     float *logits;   /* [ZB_LOSS_ROWS, vocab]                                                */
     float *prepared; /* gradients by outputs of products as products take them               */
     size_t prepared_floats, prepared_at;
-    float *worker; /* scratch of worker w at w * worker_floats */
+    float *dlora;              /* [rows, ld_low of the workspace]: by what LoRA's A gives              */
+    float *dropped, *ddropped; /* [rows, widest]: an input without what is dropped; gradient by it */
+    float *worker;             /* scratch of worker w at w * worker_floats */
     size_t worker_floats, kept_floats, back_floats;
     zb_ready_fn ready;
     void *ready_ctx;
@@ -83,11 +85,14 @@ typedef struct zb_back_part {
     zb_dy dy;  /* n = w.rows                                */
     const float *x;
     size_t ld_x;
+    const zb_lora *lora; /* beside the product, or NULL */
 } zb_back_part;
+
+#define ZB_BACK_PARTS 12 /* q, k and v, their adapters, LoRA on all of them */
 
 /* Parts with the same dx (NULL: not wanted), whose x may differ. */
 typedef struct zb_back_job {
-    zb_back_part parts[6];
+    zb_back_part parts[ZB_BACK_PARTS];
     size_t n_parts;
     float *dx;
     size_t ld_dx;
