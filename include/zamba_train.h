@@ -190,6 +190,13 @@ typedef struct zamba_train_options {
     /* distillation: (1 - alpha) cross entropy + alpha T^2 KL(teacher || model) */
     const char *teacher; /* checkpoint with the same vocabulary, or NULL                                          */
     double distill_alpha, distill_temperature;
+    /* LoRA: not the model is trained but an adapter over it, which may be of any type (quantized: QLoRA) */
+    int32_t lora_rank;   /* 0: the model itself                                                             */
+    int32_t lora_rslora; /* nonzero: its share is alpha / sqrt(rank) instead of alpha / rank                */
+    double lora_alpha;
+    double lora_dropout;      /* share of an adapter's inputs that is left out, in training only                 */
+    const char *lora_targets; /* ends of modules' names, "q_proj,v_proj"; NULL or "all-linear": all but the head */
+    uint64_t lora_seed;       /* of its first values and of what is left out                                     */
 } zamba_train_options;
 
 ZAMBA_API zamba_train_options zamba_train_defaults(void);
@@ -260,6 +267,7 @@ typedef enum zamba_save_type { ZAMBA_SAVE_AUTO, ZAMBA_SAVE_F32, ZAMBA_SAVE_BF16 
  *  all but the last `keep` (0: none) are removed.
  *  type     of matrices; AUTO: BF16 if all were when the model was opened, else F32. With BF16 the f32 masters stand in
  *           optimizer.safetensors.
+ *  LoRA     the folder is an adapter as PEFT saves it (adapter_config.json, adapter_model.safetensors).
  *  data     where the data set stands (zamba_dataset_position), or NULL. *path, or NULL: the folder's name
  * (zamba_free). Errors   E_IO: no room; what was there before stays whole. */
 ZAMBA_API zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep,
@@ -268,7 +276,8 @@ ZAMBA_API zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zam
 /** The last whole checkpoint of a run (release with zamba_free). E_NOT_FOUND: there is none. */
 ZAMBA_API zamba_status zamba_train_latest(const char *run, char **path, zamba_error *err);
 
-/** Go on from a checkpoint that zamba_trainer_save wrote and that `t` was opened with, before the first step. What
+/** Go on from a checkpoint that zamba_trainer_save wrote and that `t` was opened with (LoRA: `t` is opened with the
+ * model below and the same rank and targets), before the first step. What
  * comes is, to the bit, what would have come without the stop. *data, or NULL: where the data set stood (zamba_free;
  * NULL: was not said). Errors   E_NOT_FOUND: no trainer_state.json; E_MISMATCH: of another model; E_FORMAT. */
 ZAMBA_API zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char **data, zamba_error *err);

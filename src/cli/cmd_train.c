@@ -19,6 +19,7 @@ enum { PRETRAIN, SFT, DPO };
 
 static const char *const kinds[] = {"pretrain", "sft", "dpo"};
 static const double rates[] = {3e-4, 2e-5, 1e-6}; /* where none is given: fit for models of some size */
+static const double lora_rates[] = {3e-4, 2e-4, 1e-5};
 
 typedef struct train {
     const cli_args *args;
@@ -151,6 +152,13 @@ static int make_start(train *t)
     return t->start ? 0 : cli_error("out of memory");
 }
 
+static bool is_adapter(const char *folder)
+{
+    char path[4096];
+    return (size_t)snprintf(path, sizeof path, "%s/adapter_config.json", folder) < sizeof path &&
+           access(path, F_OK) == 0;
+}
+
 /* Which model to begin or to go on with. */
 static int find_models(train *t)
 {
@@ -165,6 +173,9 @@ static int find_models(train *t)
     if (t->checkpoint && !t->o->resume)
         return cli_error("%s: a run with checkpoints stands there (--resume goes on with it, or name another folder)",
                          t->args->output);
+    if (t->checkpoint && is_adapter(t->checkpoint) != t->o->lora)
+        return cli_error("%s: the run trains %s", t->checkpoint,
+                         t->o->lora ? "a model, not an adapter (leave out --lora)" : "an adapter (add --lora)");
     if (t->o->config)
         return make_start(t);
     if (t->checkpoint && rest.words.n == 0 && !rest.model)
@@ -197,7 +208,7 @@ static void fill_options(train *t)
     to->micro_tokens = (size_t)o->micro_tokens;
     to->accumulate = (int32_t)o->accumulate;
     to->schedule = schedule_of(t);
-    to->learning_rate = o->learning_rate > 0 ? o->learning_rate : rates[t->kind];
+    to->learning_rate = o->learning_rate > 0 ? o->learning_rate : (o->lora ? lora_rates : rates)[t->kind];
     to->min_learning_rate = o->min_learning_rate;
     to->warmup_steps = o->warmup_steps;
     to->decay_share = o->decay_share;
@@ -215,6 +226,12 @@ static void fill_options(train *t)
     to->teacher = o->teacher;
     to->distill_alpha = o->distill_alpha;
     to->distill_temperature = o->distill_temperature;
+    to->lora_rank = o->lora ? (int32_t)o->lora_rank : 0;
+    to->lora_alpha = o->lora_alpha;
+    to->lora_dropout = o->lora_dropout;
+    to->lora_rslora = o->lora_rslora;
+    to->lora_targets = o->lora_targets;
+    to->lora_seed = (uint64_t)o->seed;
 }
 
 static int on_data(void *user, uint64_t done, uint64_t total)
@@ -247,11 +264,17 @@ static int open_dataset(train *t, zamba_dataset **out, const zamba_data_source *
     return st == ZAMBA_OK ? 0 : st == ZAMBA_E_CANCELLED ? 130 : cli_fail(&err);
 }
 
+/* The model that is opened: an adapter's checkpoints are none. */
+static const char *beneath(const train *t)
+{
+    return t->checkpoint && !t->o->lora ? t->checkpoint : t->start;
+}
+
 /* Tokenizer and template come before the trainer: the data says how many steps there are. */
 static int open_data(train *t, zamba_tokenizer **tokenizer, zamba_chat **chat)
 {
     zamba_error err = {0};
-    const char *from = t->checkpoint ? t->checkpoint : t->start;
+    const char *from = beneath(t);
     zamba_status st = zamba_tokenizer_open(tokenizer, from, &err);
     if (st == ZAMBA_OK)
         st = zamba_chat_open(chat, from, *tokenizer, &err);
@@ -310,6 +333,11 @@ static char *settings(const train *t)
     if (!bad && t->kind == DPO)
         bad = json_object_set_new(root, "beta", json_real(o->dpo_beta)) ||
               json_object_set_new(root, "reference", path_json(o->reference));
+    if (!bad && o->lora_rank > 0)
+        bad = json_object_set_new(root, "lora",
+                                  json_pack("{s:i, s:f, s:f, s:b, s:s}", "rank", (int)o->lora_rank, "alpha",
+                                            o->lora_alpha, "dropout", o->lora_dropout, "rslora", (int)o->lora_rslora,
+                                            "targets", o->lora_targets ? o->lora_targets : "all-linear"));
     if (!bad && o->teacher)
         bad = json_object_set_new(root, "teacher", path_json(o->teacher));
     char *text = bad ? NULL : json_dumps(root, JSON_COMPACT);
@@ -322,7 +350,7 @@ static int open_trainer(train *t)
 {
     zamba_error err = {0};
     char *position = NULL;
-    zamba_status st = zamba_trainer_open(&t->trainer, t->checkpoint ? t->checkpoint : t->start, &t->options, &err);
+    zamba_status st = zamba_trainer_open(&t->trainer, beneath(t), &t->options, &err);
     if (st == ZAMBA_OK && t->checkpoint)
         st = zamba_trainer_resume(t->trainer, t->checkpoint, &position, &err);
     if (st == ZAMBA_OK && position)

@@ -56,6 +56,10 @@ typedef struct cli_training {
     double beta1, beta2, epsilon, weight_decay, max_grad_norm, z_loss, spike_factor;
     double beta, label_smoothing, distill_alpha, distill_temperature;
     bool bf16, checkpoint_activations, resume;
+    bool lora, lora_rslora;
+    int64_t lora_rank;
+    double lora_alpha, lora_dropout;
+    const char *lora_targets;
 } cli_training;
 
 /* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */

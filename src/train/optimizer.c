@@ -95,7 +95,7 @@ static void update_task(void *ctx, size_t task, int worker)
     (void)worker;
     for (size_t i = tensor_at(p, begin), at = begin; at < end; i++) {
         const size_t last = p->at[i + 1] < end ? p->at[i + 1] : end;
-        const zb_adamw *how = r->decay_all || p->m->plan.specs[i].decay ? &r->with : &r->without;
+        const zb_adamw *how = r->decay_all || p->specs[i].decay ? &r->with : &r->without;
         if (last > at)
             p->m->kernels->adamw(p->value + at, o->m + (at - o->begin), o->v + (at - o->begin), p->grad + at, last - at,
                                  how);

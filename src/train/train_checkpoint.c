@@ -16,6 +16,7 @@
 #include "io/folder_out.h"
 #include "io/json.h"
 #include "io/safetensors_write.h"
+#include "model/lora.h"
 #include "train/trainer.h"
 
 #define FOLDER     "checkpoint-"
@@ -183,6 +184,8 @@ static void choose_type(save *s)
 {
     const zb_plan *p = &s->t->m->plan;
     int all = 1;
+    if (s->t->params.lora != NULL)
+        return; /* f32, always */
     for (size_t i = 0; i < p->n_specs; i++)
         all &= s->t->was_bf16[i] || !p->specs[i].quantizable;
     if (s->type == ZAMBA_SAVE_AUTO)
@@ -268,12 +271,12 @@ static zamba_status write_weights(const save *s)
     if (st != ZAMBA_OK)
         return st;
     for (size_t i = 0; i < t->params.n; i++) {
-        const zb_spec *spec = &t->m->plan.specs[i];
+        const zb_spec *spec = &t->params.specs[i];
         zb_shards_declare(w, spec->name, type_of(s, i), spec->shape, spec->n_dims);
     }
     st = zb_shards_begin(w, s->err);
     for (size_t i = 0; i < t->params.n && st == ZAMBA_OK; i++) {
-        const size_t n = zb_spec_elements(&t->m->plan.specs[i]);
+        const size_t n = zb_spec_elements(&t->params.specs[i]);
         const float *x = t->params.value + t->params.at[i];
         st = type_of(s, i) == ZB_BF16 ? put_rounded(w, t, x, n, s->err) : zb_shards_append(w, x, n * sizeof *x, s->err);
     }
@@ -303,7 +306,7 @@ static zamba_status write_optimizer(const save *s)
         return st;
     for (int kind = 0; kind < n_kinds; kind++)
         for (size_t i = 0; i < t->params.n; i++) {
-            const zb_spec *spec = &t->m->plan.specs[i];
+            const zb_spec *spec = &t->params.specs[i];
             snprintf(name, sizeof name, "%s%s", kinds[kind], spec->name);
             zb_shards_declare(w, name, ZB_F32, spec->shape, spec->n_dims);
         }
@@ -311,7 +314,7 @@ static zamba_status write_optimizer(const save *s)
     for (int kind = 0; kind < n_kinds; kind++)
         for (size_t i = 0; i < t->params.n && st == ZAMBA_OK; i++)
             st = zb_shards_append(w, arena_of(t, kind) + t->params.at[i],
-                                  zb_spec_elements(&t->m->plan.specs[i]) * sizeof(float), s->err);
+                                  zb_spec_elements(&t->params.specs[i]) * sizeof(float), s->err);
     if (st == ZAMBA_OK)
         st = zb_shards_finish(w, s->err);
     else
@@ -376,12 +379,12 @@ zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_ty
             st = zb_file_room(run, t->params.floats * sizeof(float) * (s.rounded ? 4 : 3), err);
         if (st == ZAMBA_OK)
             st = zb_folder_out_open(&s.folder, folder, 0, err);
-        if (st == ZAMBA_OK)
+        if (st == ZAMBA_OK && t->params.lora == NULL)
             st = write_texts(&s);
         if (st == ZAMBA_OK)
             st = write_optimizer(&s);
         if (st == ZAMBA_OK)
-            st = write_weights(&s);
+            st = t->params.lora != NULL ? zb_lora_save(&t->params, s.folder.tmp, t->path, err) : write_weights(&s);
         if (st == ZAMBA_OK)
             st = write_state(&s);
         if (st == ZAMBA_OK) {
@@ -413,12 +416,12 @@ zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_ty
 /* It was renamed when it was whole; this only guards against what others do to folders. */
 static int is_whole(const char *folder)
 {
-    static const char *const files[] = {"config.json", STATE, OPTIMIZER};
+    static const char *const files[] = {STATE, OPTIMIZER, "config.json", "adapter_config.json"};
     char path[4096];
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (zb_path_join(path, sizeof path, folder, files[i], NULL) != ZAMBA_OK || !zb_file_exists(path))
-            return 0;
-    return 1;
+    int there[4];
+    for (size_t i = 0; i < 4; i++)
+        there[i] = zb_path_join(path, sizeof path, folder, files[i], NULL) == ZAMBA_OK && zb_file_exists(path);
+    return there[0] && there[1] && (there[2] || there[3]);
 }
 
 zamba_status zamba_train_latest(const char *run, char **path, zamba_error *err)
@@ -460,7 +463,7 @@ static zamba_status take_arena(const zamba_trainer *t, const zb_tensors *ts, con
 {
     char name[256], found[96], wanted[96];
     for (size_t i = 0; i < t->params.n; i++) {
-        const zb_spec *spec = &t->m->plan.specs[i];
+        const zb_spec *spec = &t->params.specs[i];
         const zb_tensor *x = NULL;
         snprintf(name, sizeof name, "%s%s", kinds[kind], spec->name);
         for (size_t k = 0; k < ts->n && x == NULL; k++) { /* they stand in the order of the list, mostly */
@@ -536,6 +539,8 @@ zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char
         st = damaged(path, "numbers below 0, or more updates than steps", err);
     if (st == ZAMBA_OK)
         st = zb_optimizer_reserve(&t->optimizer, err);
+    if (st == ZAMBA_OK && t->params.lora != NULL)
+        st = zb_lora_load(&t->params, checkpoint, err);
     if (st == ZAMBA_OK)
         st = read_optimizer(t, checkpoint, err);
     const json_t *position = json_object_get(root, "data");

@@ -1,6 +1,7 @@
 /* trainer.c — zamba_trainer: batches in microbatches through the tape, the loss of its objective, gradients of a step
  * brought together, clipped, applied. The mathematics of a row stand in loss.c, of the update in optimizer.c. */
 #define _POSIX_C_SOURCE 200809L
+#include "model/lora.h"
 #include "train/trainer.h"
 
 #include <math.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/hash.h"
 #include "core/mem.h"
 #include "io/json.h"
 #include "train/schedule.h"
@@ -45,7 +47,8 @@ zamba_train_options zamba_train_defaults(void)
                                  .most_skipped = 10,
                                  .dpo_beta = 0.1,
                                  .distill_alpha = 0.5,
-                                 .distill_temperature = 2};
+                                 .distill_temperature = 2,
+                                 .lora_alpha = 32};
 }
 
 static zamba_status check_options(const zamba_train_options *o, zamba_error *err)
@@ -76,6 +79,8 @@ static zamba_status check_options(const zamba_train_options *o, zamba_error *err
         !(o->spike_factor >= 0))
         return zb_fail(err, ZAMBA_E_ARG, "gradient norm %g, z-loss %g, spike factor %g: wanted numbers from 0",
                        o->max_grad_norm, o->z_loss, o->spike_factor);
+    if (o->lora_rank < 0 || o->lora_rank > 65536)
+        return zb_fail(err, ZAMBA_E_ARG, "LoRA rank: %d, wanted 1 to 65536, or 0 for none", o->lora_rank);
     if (o->most_skipped < 1)
         return zb_fail(err, ZAMBA_E_ARG, "steps skipped in a row: %d, wanted at least 1", o->most_skipped);
     if (o->objective == ZAMBA_OBJECTIVE_DPO &&
@@ -122,7 +127,7 @@ static zamba_status open_model(zamba_trainer *t, zamba_error *err)
     mo.compute = ZAMBA_COMPUTE_F32;
     mo.repack = -1;
     zamba_status st = zamba_model_open(&t->m, t->path, &mo, err);
-    if (st == ZAMBA_OK)
+    if (st == ZAMBA_OK && t->o.lora_rank == 0)
         st = keep_texts(t, err);
     if (st != ZAMBA_OK)
         return st;
@@ -141,7 +146,15 @@ static zamba_status open_model(zamba_trainer *t, zamba_error *err)
         return zb_fail_memory(err, t->path, t->m->plan.n_specs);
     for (size_t i = 0; i < t->m->plan.n_specs; i++)
         t->was_bf16[i] = t->m->weights.bound[i]->dtype == ZB_BF16;
-    return zb_params_open(&t->params, t->m, t->o.bf16 != 0, err);
+    if (t->o.lora_rank == 0)
+        return zb_params_open(&t->params, t->m, t->o.bf16 != 0, err);
+    const zb_lora_options lora = {.rank = (size_t)t->o.lora_rank,
+                                  .alpha = t->o.lora_alpha,
+                                  .dropout = t->o.lora_dropout,
+                                  .rslora = t->o.lora_rslora != 0,
+                                  .targets = t->o.lora_targets,
+                                  .seed = t->o.lora_seed};
+    return zb_params_open_lora(&t->params, t->m, &lora, t->o.bf16 != 0, err);
 }
 
 /* How much goes together: examples are never cut, nor pairs parted. */
@@ -215,7 +228,7 @@ zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const za
         zamba_trainer_close(t);
         return st;
     }
-    t->o.teacher = t->o.reference = NULL;
+    t->o.teacher = t->o.reference = t->o.lora_targets = NULL;
     *out = t;
     return ZAMBA_OK;
 }
@@ -394,6 +407,13 @@ static zamba_status pair_loss(zamba_trainer *t, size_t n, size_t rows, int gradi
     return st;
 }
 
+/* What an adapter leaves out of its inputs: other numbers in every microbatch, the same after a stop. */
+static uint64_t dropout_seed(const zamba_trainer *t, const zamba_example *first)
+{
+    const uint64_t words[] = {t->o.lora_seed, (uint64_t)t->step, (uint64_t)t->added, (uint64_t)first->row};
+    return zb_hash(words, sizeof words, 1) | 1;
+}
+
 /* All microbatches of a batch: losses are added to `sums` and, with `gradient`, gradients (of the sum over targets or
  * pairs, not yet of the mean) to the parameters'. */
 static zamba_status add_batch(zamba_trainer *t, const zamba_data_batch *b, int gradient, double *sums, zamba_error *err)
@@ -405,6 +425,8 @@ static zamba_status add_batch(zamba_trainer *t, const zamba_data_batch *b, int g
         sums[ZB_SUM_TOKENS] += (double)rows;
         if (count_targets(t->targets, rows) == 0)
             continue;
+        if (t->params.lora != NULL)
+            zb_lora_dropout(&t->params, gradient ? dropout_seed(t, &b->examples[at]) : 0);
         st = zb_tape_forward(t->tape, t->examples, n, err);
         if (st == ZAMBA_OK)
             st = t->o.objective == ZAMBA_OBJECTIVE_DPO ? pair_loss(t, n, rows, gradient, sums, err)
@@ -535,7 +557,7 @@ zamba_status zamba_trainer_gradients(zamba_trainer *t, const zamba_data_batch *b
             *loss = sums[ZB_SUM_LOSS] / n;
     }
     for (size_t i = 0; i < t->params.n && st == ZAMBA_OK; i++) {
-        const zb_spec *s = &t->m->plan.specs[i];
+        const zb_spec *s = &t->params.specs[i];
         int64_t shape[ZB_SPEC_DIMS];
         for (int d = 0; d < s->n_dims; d++)
             shape[d] = (int64_t)s->shape[d];
