@@ -165,6 +165,8 @@ typedef struct zamba_model_info {
     uint64_t weight_bytes;    /* bytes of all tensors, as stored                                                    */
     uint64_t bytes_per_token; /* weight bytes that one decoded token reads                                          */
     uint64_t fingerprint;     /* identifies the model to saved states                                               */
+    int32_t any_cut; /* nonzero: a token's logits are the same bits however the tokens before it were cut into calls
+                      * (Mamba-1; the option `recurrent`). Else only where the calls end at multiples of 64 tokens  */
 } zamba_model_info;
 
 /** Fill `info` (its size field must be set). */
@@ -232,6 +234,9 @@ ZAMBA_API size_t zamba_sequence_length(const zamba_sequence *s);
 ZAMBA_API size_t zamba_sequence_capacity(const zamba_sequence *s);
 ZAMBA_API const int32_t *zamba_sequence_tokens(const zamba_sequence *s);
 ZAMBA_API uint64_t zamba_sequence_bytes(const zamba_sequence *s);
+
+/** Of the bytes that both hold, those of the KV pages that they share. */
+ZAMBA_API uint64_t zamba_sequence_shared_bytes(const zamba_sequence *a, const zamba_sequence *b);
 
 /** Save the whole state to memory (released with zamba_free) or to a file (written beside, synced, renamed).
  *  The format is versioned, bound to the model by its fingerprint, with a checksum for each section. */
@@ -333,6 +338,12 @@ ZAMBA_API void zamba_sampler_accept(zamba_sampler *s, const int32_t *ids, size_t
  *  Errors   E_ARG: a logit is NaN, or nothing is left to choose; history and random state have not moved then. */
 ZAMBA_API zamba_status zamba_sampler_next(zamba_sampler *s, const float *logits, zamba_sample *out, zamba_error *err);
 
+/** The log-probability of an id and, best first, of the n_top most likely ids (fewer if fewer are possible), by logits
+ *  f32 [n_vocab]: the same numbers that zamba_sampler_next reports. top may be NULL with n_top 0.
+ *  Errors   E_ARG: a logit is NaN, or an id outside the vocabulary (-1: only the top is wanted). */
+ZAMBA_API zamba_status zamba_logprobs(const float *logits, int32_t n_vocab, int32_t id, float *logprob, zamba_top *top,
+                                      size_t n_top, size_t *n_found, zamba_error *err);
+
 /* ---- Tokenizer -------------------------------------------------------------------------------------------------- */
 
 /** Open tokenizer.json (a folder that holds it, or the file); tokenizer_config.json beside it is read if present. Or a
@@ -401,7 +412,7 @@ ZAMBA_API zamba_status zamba_chat_render(const zamba_chat *c, const zamba_messag
                                          int add_generation_prompt, char **text, size_t *n_text, int32_t **ids,
                                          size_t *n_ids, zamba_error *err);
 
-/* ---- Generation: the loop that run, chat and most programs want -------------------------------------------------- */
+/* ---- Replies: the text of an answer, id by id ------------------------------------------------------------------- */
 
 typedef enum zamba_stop {
     ZAMBA_STOP_LENGTH,  /* max_tokens reached                    */
@@ -410,6 +421,42 @@ typedef enum zamba_stop {
     ZAMBA_STOP_CONTEXT, /* the sequence is full                  */
     ZAMBA_STOP_CALLER   /* a callback returned nonzero           */
 } zamba_stop;
+
+typedef struct zamba_reply zamba_reply;
+
+typedef struct zamba_reply_options {
+    size_t size;
+    const char *const *stop; /* stop strings, copied                                                            */
+    size_t n_stop;
+    int32_t keep_space; /* nonzero: the text goes on from earlier text (see ZAMBA_DETOKENIZE_KEEP_SPACE)        */
+} zamba_reply_options;
+
+ZAMBA_API zamba_reply_options zamba_reply_defaults(void);
+
+/** Text that is due now: whole characters, never part of a stop string. The reply's, valid until its next call. */
+typedef struct zamba_reply_text {
+    const char *text;
+    size_t n_bytes;
+    int32_t stopped; /* nonzero: the answer ends here, for the reason `stop`: EOS (the id has no text and is not
+                      * part of the answer) or STRING                                                            */
+    zamba_stop stop;
+    int32_t stop_index; /* which stop string, or -1                                                             */
+} zamba_reply_text;
+
+/** One answer's way from ids to text, with its stop strings, which may lie across ids. The model must outlive it; one
+ *  without a tokenizer gives no text and takes no stop strings.
+ *  Errors   E_ARG: more than 1024 stop strings, or an empty one. */
+ZAMBA_API zamba_status zamba_reply_open(zamba_reply **out, const zamba_model *m, const zamba_reply_options *options,
+                                        zamba_error *err);
+ZAMBA_API void zamba_reply_close(zamba_reply *r);
+/** The next id of the answer. */
+ZAMBA_API zamba_status zamba_reply_push(zamba_reply *r, int32_t id, zamba_reply_text *out, zamba_error *err);
+/** What still waits when the answer ends without a stop string. */
+ZAMBA_API zamba_status zamba_reply_finish(zamba_reply *r, zamba_reply_text *out, zamba_error *err);
+/** The ids that end the model's text: the config's and the tokenizer's. Returns how many; *ids is the reply's. */
+ZAMBA_API size_t zamba_reply_eos(const zamba_reply *r, const int32_t **ids);
+
+/* ---- Generation: the loop that run, chat and most programs want -------------------------------------------------- */
 
 typedef struct zamba_generated {
     int32_t id;       /* the new id; -1: only text that was held back until the end                            */
@@ -602,6 +649,10 @@ ZAMBA_API zamba_status zamba_probe_read(size_t n_bytes, int32_t n_threads, int32
  *  sums (compute F32 or BF16), with the kernel set in use: best of repeats. */
 ZAMBA_API zamba_status zamba_probe_products(zamba_compute compute, int32_t n_threads, int32_t repeats,
                                             double *flops_per_second, zamba_error *err);
+
+/** Bytes of memory that this process may still take: of the system's, of what control groups and resource limits leave;
+ *  UINT64_MAX where none of it can be told. What files are mapped counts as available. */
+ZAMBA_API uint64_t zamba_memory_available(void);
 
 /** Cores that this process may run on. */
 ZAMBA_API int32_t zamba_cores(void);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "core/memory.h"
 #include "model/lora.h"
 #include "model/workspace.h"
 
@@ -275,6 +276,7 @@ zamba_status zamba_model_info_get(const zamba_model *m, zamba_model_info *info, 
         .dt_max = (double)c->dt_max,
         .norm_eps = (double)c->norm_eps,
         .fingerprint = m->weights.fingerprint,
+        .any_cut = m->recurrent || m->plan.config.family == ZB_ZAMBA1,
     };
     for (size_t i = 0; i < m->plan.n_specs; i++) {
         const zb_spec *s = &m->plan.specs[i];
@@ -361,4 +363,9 @@ zamba_status zamba_model_memory(const zamba_model *m, zamba_memory_info *info, z
 uint64_t zamba_model_barriers(const zamba_model *m)
 {
     return zb_pool_runs(m->pool);
+}
+
+uint64_t zamba_memory_available(void)
+{
+    return zb_memory_available();
 }

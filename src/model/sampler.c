@@ -494,19 +494,19 @@ void zamba_sampler_accept(zamba_sampler *s, const int32_t *ids, size_t n_ids)
 /* ---- One step --------------------------------------------------------------------------------------------------- */
 
 /* Greatest logit; E_ARG for NaN or if there is nothing but -infinity. */
-static zamba_status check_logits(const zamba_sampler *s, const float *logits, float *max, zamba_error *err)
+static zamba_status check_logits(const float *logits, int32_t n_vocab, float *max, zamba_error *err)
 {
     float best = -INFINITY;
     int bad = 0;
-    for (int32_t i = 0; i < s->n_vocab; i++) {
+    for (int32_t i = 0; i < n_vocab; i++) {
         bad |= logits[i] != logits[i];
         best = logits[i] > best ? logits[i] : best;
     }
-    for (int32_t i = 0; bad && i < s->n_vocab; i++)
+    for (int32_t i = 0; bad && i < n_vocab; i++)
         if (logits[i] != logits[i])
             return zb_fail(err, ZAMBA_E_ARG, "logits: id %d is NaN, wanted numbers (damaged weights?)", i);
     if (best == -INFINITY)
-        return zb_fail(err, ZAMBA_E_ARG, "logits: all %d are -infinity, nothing can be chosen", s->n_vocab);
+        return zb_fail(err, ZAMBA_E_ARG, "logits: all %d are -infinity, nothing can be chosen", n_vocab);
     *max = best;
     return ZAMBA_OK;
 }
@@ -517,24 +517,49 @@ static float raw_logprob(float logit, float max, double log_total)
     return (float)((logit == max ? 0.0 : (double)logit - (double)max) - log_total);
 }
 
-static size_t fill_top(zamba_sampler *s, const float *logits, float max, double log_total)
+/* The k best of all ids into top, by way of cands [k]. Returns how many there are. */
+static size_t fill_top(zamba_top *top, cand *cands, size_t k, const float *logits, int32_t n_vocab, float max,
+                       double log_total)
 {
-    const size_t k = (size_t)s->opt.n_top;
     size_t n = 0;
     float floor = -INFINITY;
-    for (int32_t id = 0; id < s->n_vocab && k > 0; id++) {
+    for (int32_t id = 0; id < n_vocab && k > 0; id++) {
         if (!(logits[id] > floor))
             continue;
-        select_offer(s->cands, &n, k, key_of(logits[id], id));
+        select_offer(cands, &n, k, key_of(logits[id], id));
         if (n == k)
-            floor = logit_of(s->cands[0].key);
+            floor = logit_of(cands[0].key);
     }
-    sort_best_first(s->cands, n);
+    sort_best_first(cands, n);
     for (size_t i = 0; i < n; i++) {
-        const int32_t id = id_of(s->cands[i].key);
-        s->top[i] = (zamba_top){id, raw_logprob(logits[id], max, log_total)};
+        const int32_t id = id_of(cands[i].key);
+        top[i] = (zamba_top){id, raw_logprob(logits[id], max, log_total)};
     }
     return n;
+}
+
+zamba_status zamba_logprobs(const float *logits, int32_t n_vocab, int32_t id, float *logprob, zamba_top *top,
+                            size_t n_top, size_t *n_found, zamba_error *err)
+{
+    float max = 0;
+    if (n_vocab < 1 || id < -1 || id >= n_vocab || (n_top > 0 && top == NULL))
+        return zb_fail(err, ZAMBA_E_ARG, "log-probabilities: id %d of %d, wanted 0 to %d (or -1), and a place for them",
+                       id, n_vocab, n_vocab - 1);
+    zamba_status st = check_logits(logits, n_vocab, &max, err);
+    if (st != ZAMBA_OK)
+        return st;
+    const double log_total = zb_fix_log(zb_fix_exp_sum(logits, (size_t)n_vocab, max));
+    n_top = n_top > (size_t)n_vocab ? (size_t)n_vocab : n_top;
+    cand *cands = n_top > 0 ? malloc(n_top * sizeof *cands) : NULL;
+    if (n_top > 0 && cands == NULL)
+        return zb_fail_memory(err, "log-probabilities", n_top * sizeof *cands);
+    const size_t n = fill_top(top, cands, n_top, logits, n_vocab, max, log_total);
+    free(cands);
+    if (logprob != NULL)
+        *logprob = id >= 0 ? raw_logprob(logits[id], max, log_total) : 0.0f;
+    if (n_found != NULL)
+        *n_found = n;
+    return ZAMBA_OK;
 }
 
 zamba_status zb_sampler_next(zamba_sampler *s, const float *logits, const int32_t *banned, size_t n_banned,
@@ -545,7 +570,7 @@ zamba_status zb_sampler_next(zamba_sampler *s, const float *logits, const int32_
     if (s == NULL || logits == NULL || out == NULL)
         return zb_fail(err, ZAMBA_E_ARG, "sampler: NULL, wanted a sampler, logits and a place for the sample");
     float max = 0;
-    const zamba_status st = check_logits(s, logits, &max, err);
+    const zamba_status st = check_logits(logits, s->n_vocab, &max, err);
     if (st != ZAMBA_OK)
         return st;
     const zamba_sampler_options *o = &s->opt;
@@ -569,7 +594,7 @@ zamba_status zb_sampler_next(zamba_sampler *s, const float *logits, const int32_
     const double log_total = zb_fix_log(zb_fix_exp_sum(logits, (size_t)s->n_vocab, max));
     *out = (zamba_sample){.id = id,
                           .logprob = raw_logprob(logits[id], max, log_total),
-                          .n_top = fill_top(s, logits, max, log_total),
+                          .n_top = fill_top(s->top, s->cands, (size_t)o->n_top, logits, s->n_vocab, max, log_total),
                           .top = s->top};
     if (s->counts != NULL)
         note_seen(s, id);

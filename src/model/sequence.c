@@ -159,3 +159,17 @@ uint64_t zamba_sequence_bytes(const zamba_sequence *s)
     return sizeof *s + s->model->plan.state_floats * sizeof(float) + s->max_pages * sizeof *s->pages +
            s->n_ctx * sizeof *s->tokens + s->n_pages * s->model->pages.page_bytes;
 }
+
+uint64_t zamba_sequence_shared_bytes(const zamba_sequence *a, const zamba_sequence *b)
+{
+    /* pages are shared by forks only, so those that are stand at the beginning */
+    size_t lo = 0, hi = a->n_pages < b->n_pages ? a->n_pages : b->n_pages;
+    while (lo < hi) {
+        const size_t mid = (lo + hi) / 2;
+        if (a->pages[mid] == b->pages[mid])
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo * a->model->pages.page_bytes;
+}
