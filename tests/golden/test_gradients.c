@@ -171,12 +171,119 @@ static void test_same_bits(void **state)
     }
 }
 
+/* ---- shapes that no golden has: finite differences ---- */
+
+static const char *const shapes[] = {"extra-bias",
+                                     "extra-blocks3",
+                                     "extra-conv2-zamba1",
+                                     "extra-conv3",
+                                     "extra-dt-limit",
+                                     "extra-gelu-tanh",
+                                     "extra-gqa",
+                                     "extra-groups4",
+                                     "extra-mqa-norope",
+                                     "extra-odd-sizes",
+                                     "extra-silu",
+                                     "extra-no-mlp-adapter",
+                                     "extra-zamba1-heads1",
+                                     "extra-zamba1-heads4-gqa",
+                                     "extra-zamba1-proj-bias",
+                                     "extra-zamba1-no-conv-bias"};
+
+enum { TOKENS = 21 };
+
+typedef struct probe {
+    zb_params p;
+    zb_tape *tape;
+    loss l;
+    int32_t ids[TOKENS];
+    double row_loss[TOKENS];
+} probe;
+
+static double loss_at(probe *a, int gradient)
+{
+    zamba_error err;
+    double sum = 0;
+    a->l.weight = gradient ? 1.0f / TOKENS : 0;
+    CHECK_OK(zb_tape_forward(a->tape, &(zb_example){a->ids, TOKENS}, 1, &err), err);
+    CHECK_OK(zb_tape_loss(a->tape, loss_row, &a->l, gradient, &err), err);
+    for (size_t i = 0; i < TOKENS; i++)
+        sum += a->row_loss[i] / TOKENS;
+    return sum;
+}
+
+/* Along each tensor's gradient the loss must rise as steeply as the gradient is long: where it is not too flat for f32
+ * to see. */
+static void check_slopes(const char *model)
+{
+    static int32_t targets[TOKENS];
+    probe a = {0};
+    zamba_error err;
+    zamba_model *m = golden_model(model, ZAMBA_DT_FLOOR_CONFIG, 2);
+    const size_t vocab = m->plan.config.vocab_size;
+    for (size_t i = 0; i < TOKENS; i++) {
+        a.ids[i] = (int32_t)((i * i * 7 + 3) % vocab);
+        targets[i] = (int32_t)((i * 11 + 5) % vocab);
+    }
+    a.l = (loss){m->kernels, targets, a.row_loss, 0};
+    CHECK_OK(zb_params_open(&a.p, m, 0, &err), err);
+    CHECK_OK(zb_tape_open(&a.tape, &a.p, &(zb_tape_options){TOKENS, 1, 0}, &err), err);
+    loss_at(&a, 1);
+    CHECK_OK(zb_tape_backward(a.tape, NULL, NULL, &err), err);
+    size_t looked_at = 0;
+    double worst = 0;
+    for (size_t i = 0; i < a.p.n; i++) {
+        const size_t n = zb_spec_elements(&m->plan.specs[i]);
+        float *x = a.p.value + a.p.at[i];
+        const float *g = a.p.grad + a.p.at[i];
+        double size = 0, length = 0, sides[2];
+        for (size_t k = 0; k < n; k++) {
+            size += (double)x[k] * (double)x[k];
+            length += (double)g[k] * (double)g[k];
+        }
+        size = sqrt(size);
+        length = sqrt(length);
+        const double step = fmin(4e-3 / (length + 1e-9), 1e-2 * size + 1e-4); /* the loss moves by so much, at most */
+        if (step * length < 4e-4)
+            continue;
+        float *before = malloc(n * sizeof *before);
+        memcpy(before, x, n * sizeof *x);
+        for (int side = 0; side < 2; side++) {
+            for (size_t k = 0; k < n; k++)
+                x[k] = (float)((double)before[k] + (side ? step : -step) * (double)g[k] / length);
+            zb_params_changed(&a.p);
+            sides[side] = loss_at(&a, 0);
+        }
+        memcpy(x, before, n * sizeof *x);
+        zb_params_changed(&a.p);
+        free(before);
+        const double slope = (sides[1] - sides[0]) / (2 * step), off = fabs(slope - length) / length;
+        worst = off > worst ? off : worst;
+        looked_at++;
+        CHECK(off < 0.02, "%s: along the gradient of %s the loss rises by %.6f, the gradient is %.6f long", model,
+              m->plan.specs[i].name, slope, length);
+    }
+    CHECK(looked_at * 2 > a.p.n, "%s: only %zu of %zu gradients are steep enough to look at", model, looked_at, a.p.n);
+    print_message("%s: %zu of %zu slopes, off by up to %.1e\n", model, looked_at, a.p.n, worst);
+    zb_tape_close(a.tape);
+    zamba_model_close(m);
+    zb_params_close(&a.p);
+}
+
+static void test_slopes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        check_slopes(shapes[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_gradient),
         cmocka_unit_test(test_masked),
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_slopes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
