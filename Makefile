@@ -11,7 +11,7 @@ PROGRAM := $(RELEASE)/zamba
 setup = @if [ "$(SETUP)" != no ]; then sh scripts/setup.sh $(1) --quiet; fi
 
 .DEFAULT_GOAL := build
-.PHONY: build help run test check asan-ubsan tsan bench fuzz format lint install uninstall clean
+.PHONY: build help run test check asan-ubsan tsan bench train-default fuzz format lint install uninstall clean
 
 build: ## build the program and the libraries: build/release/zamba (the default)
 	$(call setup,build)
@@ -47,6 +47,9 @@ check: ## test, asan-ubsan and lint
 bench: ## zamba beside llama.cpp and transformers: the table of docs/SPEED.md (hours; see bench/rivals.py --help for ARGS)
 	$(call setup,build)
 	@python3 bench/rivals.py $(ARGS)
+
+train-default: build ## make the default model anew from DATA=folder (hours; goes on where it was stopped): models/README.md
+	@sh scripts/train_default.sh "$(DATA)"
 
 fuzz: ## a minute of fuzzing for every parser (needs clang); SECONDS=n for another time each
 	$(call setup,ci)
