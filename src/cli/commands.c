@@ -108,7 +108,8 @@ const cli_command cli_commands[] = {
      "in "
      "llama.cpp's layout (--layout llama.cpp) every use has a matrix of its own, and nothing is left.",
      "zamba merge Zamba2-1.2B --lora my-adapter -o merged\n"
-     "zamba merge Zamba2-1.2B --lora style:0.5 --lora facts -o merged.gguf --layout llama.cpp --type f16"},
+     "zamba merge Zamba2-1.2B --lora style:0.5 --lora facts -o merged\n"
+     "zamba merge Zamba2-1.2B --lora my-adapter -o m.gguf --layout llama.cpp"},
     {"quantize", CLI_QUANTIZE, cmd_quantize, "IN OUT TYPE | --report [MODEL]",
      "write a smaller model: quantized weights",
      "Reads a checkpoint IN (a folder or a GGUF file) and writes one GGUF file OUT with its matrices in TYPE: Q8_0, "
