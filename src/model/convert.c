@@ -644,7 +644,7 @@ static zamba_status open_input(convert *c)
     if (st == ZAMBA_OK && c->o.n_loras > 0)
         st = zb_lora_places_list(&c->places, &c->plan, c->err);
     if (st == ZAMBA_OK && c->o.n_loras > 0)
-        st = zb_lora_attach(&c->weights, &c->plan, c->o.loras, c->o.n_loras, c->err);
+        st = zb_lora_attach(&c->weights, &c->plan, c->o.loras, c->o.n_loras, 0, c->err);
     c->folded = calloc(c->places.n + 1, 1);
     if (st == ZAMBA_OK && c->folded == NULL)
         st = zb_fail_memory(c->err, c->in, c->places.n);

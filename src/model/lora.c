@@ -416,7 +416,23 @@ static zamba_status put_pair(const adapter *a, const half_pair *pair, zb_lora *l
                           pair->a->name);
 }
 
-static zamba_status join(zb_weights *w, const zb_lora_places *places, const adapter *adapters, size_t n,
+/* b as [rank, rows]: rows of a product's outputs then stand together, however few are in b's own. */
+static zamba_status turn(zb_lora *lora, zamba_error *err)
+{
+    const size_t rows = lora->b.rows, rank = lora->b.cols;
+    float *b = (float *)(uintptr_t)lora->b.data, *copy = malloc(rows * rank * sizeof *copy);
+    if (copy == NULL)
+        return zb_fail_memory(err, "adapters", rows * rank * sizeof *copy);
+    memcpy(copy, b, rows * rank * sizeof *copy);
+    for (size_t k = 0; k < rank; k++)
+        for (size_t r = 0; r < rows; r++)
+            b[k * rows + r] = copy[r * rank + k];
+    lora->turned = 1;
+    free(copy);
+    return ZAMBA_OK;
+}
+
+static zamba_status join(zb_weights *w, const zb_lora_places *places, const adapter *adapters, size_t n, int to_run,
                          zamba_error *err)
 {
     size_t floats = 0;
@@ -453,11 +469,13 @@ static zamba_status join(zb_weights *w, const zb_lora_places *places, const adap
         w->fingerprint = zb_hash(p->module, strlen(p->module), w->fingerprint);
         w->fingerprint = zb_hash(lora->a.data, rank * p->cols * sizeof(float), w->fingerprint);
         w->fingerprint = zb_hash(lora->b.data, rank * p->rows * sizeof(float), w->fingerprint);
+        if (st == ZAMBA_OK && to_run)
+            st = turn(lora, err);
     }
     return st;
 }
 
-zamba_status zb_lora_attach(zb_weights *w, const zb_plan *plan, const zamba_lora_file *files, size_t n,
+zamba_status zb_lora_attach(zb_weights *w, const zb_plan *plan, const zamba_lora_file *files, size_t n, int to_run,
                             zamba_error *err)
 {
     zb_lora_places places = {0};
@@ -472,7 +490,7 @@ zamba_status zb_lora_attach(zb_weights *w, const zb_plan *plan, const zamba_lora
     for (size_t i = 0; i < n && st == ZAMBA_OK; i++)
         st = read_adapter(&adapters[i], plan, &places, &files[i], err);
     if (st == ZAMBA_OK)
-        st = join(w, &places, adapters, n, err);
+        st = join(w, &places, adapters, n, to_run, err);
     for (size_t i = 0; i < n; i++)
         drop_adapter(&adapters[i]);
     free(adapters);

@@ -23,10 +23,11 @@ void zb_lora_places_free(zb_lora_places *p); /* safe on a zeroed one */
 
 /* ---- reading (lora.c) ---- */
 
-/* Read the adapters and put them beside the weights, all of them together; the fingerprint becomes another one.
+/* Read the adapters and put them beside the weights, all of them together; the fingerprint becomes another one. to_run:
+ * with b as the forward pass likes it (zb_lora.turned).
  * Errors: E_ARG; E_IO, E_NOT_FOUND; E_FORMAT; E_UNSUPPORTED: what PEFT has beside plain LoRA; E_MISMATCH: places or
  * shapes of another model. */
-zamba_status zb_lora_attach(zb_weights *w, const zb_plan *plan, const zamba_lora_file *files, size_t n,
+zamba_status zb_lora_attach(zb_weights *w, const zb_plan *plan, const zamba_lora_file *files, size_t n, int to_run,
                             zamba_error *err);
 
 /* ---- writing (lora_save.c) ---- */

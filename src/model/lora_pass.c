@@ -5,8 +5,9 @@
 #include "core/rng.h"
 #include "model/pass.h"
 
-#define LOW_ROWS ((size_t)64) /* rows of activations of a task */
-#define FEW_TILE ((size_t)16) /* rows of a of a task, when the rows of activations make only one */
+#define LOW_ROWS ((size_t)64)      /* rows of activations of a task */
+#define ALONE    ((size_t)1 << 16) /* so few products are not worth waking anybody */
+#define FEW_TILE ((size_t)16)      /* rows of a of a task, when the rows of activations make only one */
 
 typedef struct low_run {
     const pass *p;
@@ -68,13 +69,22 @@ void zb_lora_low(const pass *p, const zb_low *low, size_t n, size_t rows)
     for (size_t i = 0; i < n && r.blocks == 1; i++)
         if (ceil_div(low[i].lora->a.rows, FEW_TILE) > r.tiles)
             r.tiles = ceil_div(low[i].lora->a.rows, FEW_TILE);
+    size_t work = 0;
+    for (size_t i = 0; i < n; i++)
+        work += rows * low[i].lora->a.rows * low[i].lora->a.cols;
     if (n > 0)
-        zb_pool_run_on(p->m->pool, p->n_threads, n * r.blocks * r.tiles, low_task, &r);
+        zb_pool_run_on(p->m->pool, work < ALONE ? 1 : p->n_threads, n * r.blocks * r.tiles, low_task, &r);
 }
 
 void zb_lora_add(const pass *p, float *y, size_t ld_y, const zb_low *low, size_t m, size_t lora_row, size_t row0,
                  size_t row1)
 {
-    const zb_mat b = zb_mat_rows(&low->lora->b, lora_row, low->lora->b.rows - lora_row);
+    const zb_lora *lora = low->lora;
+    if (lora->turned) {
+        p->k->outer(y + row0, ld_y, m, row1 - row0, low->y, low->ld_y, 1, (const float *)lora->b.data + lora_row + row0,
+                    lora->b.rows, lora->a.rows, 1);
+        return;
+    }
+    const zb_mat b = zb_mat_rows(&lora->b, lora_row, lora->b.rows - lora_row);
     p->k->matmul(y, ld_y, low->y, low->ld_y, m, &b, row0, row1, 1);
 }

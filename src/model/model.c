@@ -156,7 +156,7 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     if (st == ZAMBA_OK && o.repack >= 0)
         st = zb_weights_repack(&m->weights, &m->plan, o.repack > 0 ? UINT64_MAX : REPACK_BYTES, err);
     if (st == ZAMBA_OK)
-        st = zb_lora_attach(&m->weights, &m->plan, o.loras, o.n_loras, err);
+        st = zb_lora_attach(&m->weights, &m->plan, o.loras, o.n_loras, 1, err);
     if (st == ZAMBA_OK)
         st = zb_pool_open(&m->pool, o.n_threads > o.n_threads_batch ? o.n_threads : o.n_threads_batch, err);
     if (st == ZAMBA_OK)

@@ -14,6 +14,7 @@ typedef struct zb_lora {
     float scale;     /* of what b has not in it already                           */
     uint32_t number; /* of the place: tells the dropped inputs of one from others */
     float *da, *db;  /* in training: gradients; else NULL                         */
+    int turned;      /* the numbers of b stand transposed: [rank, rows]            */
 } zb_lora;
 
 typedef struct zb_mixer_weights {
