@@ -20,9 +20,15 @@ typedef struct sv_engine_options {
     uint64_t cache_bytes;     /* of states kept; 0: none                                                            */
     const char *cache_folder; /* disk tier, or NULL                                                                */
     uint64_t cache_folder_bytes;
+    const char *states_folder; /* where saved states outlive the program, or NULL: in memory only                   */
+    uint64_t states_bytes;     /* most bytes of saved states; 0: 4 GiB                                             */
+    uint64_t memory_bytes;     /* for the states of answers under way; 0: what the system leaves beside the cache   */
+    double pause_seconds;      /* prompts are read in smaller pieces where answers would wait longer; 0: any       */
 } sv_engine_options;
 
-/* The engine takes over nothing: the model outlives it. */
+/* The engine takes over nothing: the model outlives it. Open the model with `recurrent` (zamba_model_options): then
+ * states are kept wherever they are worth it. Without it only at multiples of 64 tokens of prompts, and none of
+ * answers, because what goes on from elsewhere would differ in its last bits from what is read as a whole. */
 zamba_status sv_engine_open(sv_engine **out, zamba_model *m, const sv_engine_options *o, zamba_error *err);
 /* Ends what is under way (events with E_CANCELLED), then closes. */
 void sv_engine_close(sv_engine *e);
@@ -50,12 +56,14 @@ typedef struct sv_request {
     const char *const *stop; /* copied                                                                            */
     size_t n_stop;
     int ignore_eos;
+    int keep_space; /* the text goes on from earlier text, see ZAMBA_DETOKENIZE_KEEP_SPACE */
     int32_t top_logprobs;     /* of sampled ids; -1: none                                                           */
     int32_t prompt_logprobs;  /* of prompt ids, that many beside each; -1: none                                    */
     int want_hidden;          /* keep the mean (and last) of the final hidden rows of the prompt: embeddings        */
     sv_constraint constraint; /* state NULL: none                                                                 */
     const char *key;          /* who asks, for fairness and limits; "" : nobody                                     */
-    const char *state_id;     /* go on from this saved state, or NULL                                               */
+    const char *state_id;     /* go on from this saved state, or NULL: if the prompt begins with all that the state has
+                               * read, only the rest is read; else all of it, behind the state                     */
     int keep_state;           /* keep the state at the end as `id` in the final event                               */
     double seconds;           /* limit; 0: none                                                                     */
 } sv_request;
@@ -70,8 +78,10 @@ typedef struct sv_token {
 } sv_token;
 
 typedef struct sv_event {
+    struct sv_event *next; /* the queue's */
     sv_event_kind kind;
-    size_t done, total, cached; /* PREFILL: prompt tokens read, all of them, taken from the cache               */
+    size_t done, total, cached; /* PREFILL: prompt tokens read, all of them, taken from the cache. QUEUED, done: jobs
+                                 * that wait, this one included                                                 */
     char *text;                 /* TOKEN, END: text that is due now; whole characters                           */
     size_t n_text;
     sv_token *tokens; /* [n_tokens]: the ids behind that text                                         */
@@ -87,7 +97,9 @@ typedef struct sv_event {
     char state_id[40];       /* END, with keep_state                                                         */
 } sv_event;
 
-/* Take a job in. `wake` (or NULL) is called by the engine's thread whenever there is a new event; it must not block.
+/* Take a job in. `wake` (or NULL) is called by the engine's thread whenever there is a new event; it must not block,
+ * and sv_job_close must not be called under a lock that it takes. There may be an event (QUEUED) before the first wake.
+ * The constraint's state becomes the job's if the job is taken, and else stays the caller's.
  * Errors  E_ARG: ids, sizes; E_CONTEXT: too long; E_MEMORY; E_UNSUPPORTED with `*retry_after` > 0 seconds: the queue
  * (or the key's share) is full; E_NOT_FOUND: no such state. */
 zamba_status sv_job_start(sv_job **out, sv_engine *e, const sv_request *r, void (*wake)(void *user), void *user,
