@@ -57,9 +57,9 @@ typedef struct zb_lora_options {
     uint64_t seed;       /* of A; B begins as zeros                                                        */
 } zb_lora_options;
 
-/* Parameters of a new adapter over a model that nobody else uses and that has no adapters: values and gradients are
- * those of A and B, under PEFT's names; the model's own weights stay as they are, of any type. bf16 nonzero: products
- * with bf16 weights in bf16 (those of the way back in any case). */
+/* Parameters of a new adapter over a model that nobody else uses, that has no adapters and was opened with repack -1:
+ * values and gradients are those of A and B, under PEFT's names; the model's own weights stay as they are, of any type.
+ * bf16 nonzero: products with bf16 weights in bf16 (those of the way back in any case). */
 zamba_status zb_params_open_lora(zb_params *p, zamba_model *m, const zb_lora_options *o, int bf16, zamba_error *err);
 
 /* Part of zb_params_close. */

@@ -85,6 +85,11 @@ static zamba_status check_options(const zamba_model *m, const zb_lora_options *o
         return zb_fail(err, ZAMBA_E_ARG, "LoRA dropout: %g, wanted 0 to below 1", o->dropout);
     if (m->weights.lora_rank > 0)
         return zb_fail(err, ZAMBA_E_ARG, "%s: is open with adapters, over which no other is trained", m->path);
+    for (size_t i = 0; i < m->plan.n_uses && i < m->plan.config.n_blocks; i++)
+        if (m->weights.blocks[i].q.data == NULL || m->weights.blocks[i].k.data == NULL ||
+            m->weights.blocks[i].v.data == NULL)
+            return zb_fail(err, ZAMBA_E_ARG, "%s: its q, k and v are only there in halves (open it with repack -1)",
+                           m->path);
     if (m->weights.ordered)
         return zb_fail(
             err, ZAMBA_E_UNSUPPORTED,
