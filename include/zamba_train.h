@@ -120,6 +120,27 @@ ZAMBA_API zamba_status zamba_dataset_seek(zamba_dataset *d, const char *json, za
 /** What kind of data a file holds, by its name and its first row. */
 ZAMBA_API zamba_status zamba_data_guess(const char *path, zamba_data_kind *kind, zamba_error *err);
 
+/* ---- Several processes ---------------------------------------------------------------------------------------- */
+
+/** The processes that train one model together, started by mpirun or srun; all of them call all of what takes one of
+ *  these, and a trainer's functions, in the same order and from one thread. NULL, or a process by itself: rank 0 of 1.
+ */
+typedef struct zamba_ranks zamba_ranks;
+
+/** Find the others; alone, MPI is not even started. *out is to be closed also after an error.
+ *  Errors   E_UNSUPPORTED: one of several processes, but built without MPI, or they do not know each other. */
+ZAMBA_API zamba_status zamba_ranks_open(zamba_ranks **out, zamba_error *err);
+ZAMBA_API void zamba_ranks_close(zamba_ranks *r);
+ZAMBA_API int32_t zamba_ranks_rank(const zamba_ranks *r);
+ZAMBA_API int32_t zamba_ranks_size(const zamba_ranks *r);
+
+/** The greatest of the numbers that the processes say; *text of rank 0 for all (theirs are freed; NULL is a text). */
+ZAMBA_API zamba_status zamba_ranks_most(zamba_ranks *r, int32_t mine, int32_t *most, zamba_error *err);
+ZAMBA_API zamba_status zamba_ranks_text(zamba_ranks *r, char **text, zamba_error *err);
+
+/** End all the others too, for a failure that they do not know of; does not return. Alone: does nothing. */
+ZAMBA_API void zamba_ranks_abort(zamba_ranks *r);
+
 /* ---- Training ------------------------------------------------------------------------------------------------- */
 
 /** How a new model's weights begin. SCALED: matrices N(0, 1/fan-in), those that lead back into the residual stream
@@ -197,6 +218,8 @@ typedef struct zamba_train_options {
     double lora_dropout;      /* share of an adapter's inputs that is left out, in training only                 */
     const char *lora_targets; /* ends of modules' names, "q_proj,v_proj"; NULL or "all-linear": all but the head */
     uint64_t lora_seed;       /* of its first values and of what is left out                                     */
+    zamba_ranks *ranks;       /* NULL, or who trains together: each holds a share of AdamW's moments. Must outlive
+                               * the trainer                                                                     */
 } zamba_train_options;
 
 ZAMBA_API zamba_train_options zamba_train_defaults(void);
@@ -212,6 +235,7 @@ typedef struct zamba_train_metrics {
     double seconds, tokens_per_second;                       /* of this step                                       */
     double accuracy, margin, chosen_reward, rejected_reward; /* DPO; else NaN                                */
     double divergence;                                       /* distillation: mean KL(teacher || model); else NaN  */
+    double exchange_seconds; /* of `seconds`: waiting for other processes and their numbers                       */
 } zamba_train_metrics;
 
 typedef struct zamba_trainer zamba_trainer;
@@ -220,7 +244,9 @@ typedef struct zamba_trainer zamba_trainer;
  *  Memory   masters, gradients and two moments of each parameter in f32 (and a copy in bf16), activations of
  *           micro_tokens tokens.
  *  Errors   as zamba_model_open; E_ARG: options; E_UNSUPPORTED: quantized weights; E_MISMATCH: a teacher or reference
- *           with another vocabulary. */
+ *           with another vocabulary; E_CANCELLED: another rank failed.
+ *  Ranks    open, step, save and resume are called by all; what they give is the same on each, and so is whether they
+ *           fail. Weights are rank 0's. */
 ZAMBA_API zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const zamba_train_options *options,
                                           zamba_error *err);
 ZAMBA_API void zamba_trainer_close(zamba_trainer *t);
@@ -236,7 +262,9 @@ ZAMBA_API uint64_t zamba_trainer_bytes(const zamba_trainer *t);
  *  to it (metrics->step 0).
  *  State    the same model, options and batches give the same bits, whatever the number of threads.
  *  Errors   E_MISMATCH: an id that the model does not have; E_ARG: an example that is too long, pairs that are none;
- *           E_ARG also for too many steps skipped in a row (the metrics tell the last of them). */
+ *           E_ARG also for too many steps skipped in a row (the metrics tell the last of them);
+ *           E_CANCELLED: another rank failed; E_IO: it is gone.
+ *  Ranks    each brings its rows of the batch; metrics are of all of them. */
 ZAMBA_API zamba_status zamba_trainer_step(zamba_trainer *t, const zamba_data_batch *batch, zamba_train_metrics *metrics,
                                           zamba_error *err);
 
@@ -268,6 +296,7 @@ typedef enum zamba_save_type { ZAMBA_SAVE_AUTO, ZAMBA_SAVE_F32, ZAMBA_SAVE_BF16 
  *  type     of matrices; AUTO: BF16 if all were when the model was opened, else F32. With BF16 the f32 masters stand in
  *           optimizer.safetensors.
  *  LoRA     the folder is an adapter as PEFT saves it (adapter_config.json, adapter_model.safetensors).
+ *  Ranks    rank 0 alone writes, and its *path alone is set; what it writes does not depend on their number.
  *  data     where the data set stands (zamba_dataset_position), or NULL. *path, or NULL: the folder's name
  * (zamba_free). Errors   E_IO: no room; what was there before stays whole. */
 ZAMBA_API zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep,

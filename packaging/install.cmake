@@ -31,6 +31,9 @@ endif()
 # pkg-config: `pkg-config --cflags --libs zamba`, with --static for libzamba.a.
 file(RELATIVE_PATH ZAMBA_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 string(REGEX REPLACE "/$" "" ZAMBA_PC_PREFIX "${ZAMBA_PC_PREFIX}")
+if(OMPI_FOUND AND ZAMBA_MPI_TARGET)
+  set(ZAMBA_PC_MPI " ompi-c")
+endif()
 configure_file(packaging/zamba.pc.in ${CMAKE_BINARY_DIR}/packaging/zamba.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/packaging/zamba.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

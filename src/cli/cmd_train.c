@@ -35,6 +35,9 @@ typedef struct train {
     run_folder *run;
     zamba_train_options options;
     progress bar;
+    zamba_ranks *ranks;
+    int rank, n_ranks;
+    bool stop; /* a signal came, to this process or another */
 } train;
 
 static volatile sig_atomic_t interrupted;
@@ -43,6 +46,51 @@ static void on_interrupt(int number)
 {
     (void)number;
     interrupted = 1;
+}
+
+/* ---- several processes: all do the same, rank 0 alone speaks and writes ---- */
+
+/* A failure that only some of us know of: the others would wait for ever. */
+static int lost(const train *t, int code)
+{
+    if (code && t->n_ranks > 1) {
+        cli_release_error();
+        fflush(stderr);
+        zamba_ranks_abort(t->ranks);
+    }
+    return code;
+}
+
+/* What failed because another rank did has been said there. */
+static int fail(const train *t, const zamba_error *err)
+{
+    return t->n_ranks > 1 && err->code == ZAMBA_E_CANCELLED ? 1 : cli_fail(err);
+}
+
+/* All ranks end with the same code, and one of those that failed says why; a signal to one is one to all. */
+static int together(train *t, int code)
+{
+    enum { STOP = 1, SILENT = 1000, LOUD = 2000 };
+    zamba_error err = {0};
+    int32_t word =
+        !code ? (interrupted ? STOP : 0) : code + (cli_has_failed() ? LOUD + 1000 * (t->n_ranks - t->rank) : SILENT);
+    if (t->n_ranks > 1 && zamba_ranks_most(t->ranks, word, &word, &err) != ZAMBA_OK)
+        return lost(t, cli_fail(&err));
+    if (word >= LOUD && t->n_ranks - (word - LOUD) / 1000 == t->rank)
+        cli_release_error();
+    t->stop = word == STOP;
+    return word >= SILENT ? word % 1000 : 0;
+}
+
+static int same_text(const train *t, char **text)
+{
+    zamba_error err = {0};
+    return zamba_ranks_text(t->ranks, text, &err) == ZAMBA_OK ? 0 : lost(t, cli_fail(&err));
+}
+
+static int progress_form(const train *t)
+{
+    return t->rank == 0 ? (int)t->args->progress : CLI_PROGRESS_NONE;
 }
 
 /* ---- before the first step ---- */
@@ -232,6 +280,7 @@ static void fill_options(train *t)
     to->lora_rslora = o->lora_rslora;
     to->lora_targets = o->lora_targets;
     to->lora_seed = (uint64_t)o->seed;
+    to->ranks = t->ranks;
 }
 
 static int on_data(void *user, uint64_t done, uint64_t total)
@@ -255,10 +304,12 @@ static int open_dataset(train *t, zamba_dataset **out, const zamba_data_source *
     o.batch_size = (size_t)t->o->batch_size;
     o.seed = (uint64_t)t->o->seed;
     o.once = once;
+    o.rank = once ? 0 : t->rank; /* what is held out is rank 0's alone */
+    o.n_ranks = once ? 1 : t->n_ranks;
     o.too_long = (zamba_data_long)t->o->too_long;
     o.on_progress = on_data;
     o.user = &bar;
-    progress_begin(&bar, (int)t->args->progress, (int)t->args->color, "reading data", "kB", 0);
+    progress_begin(&bar, progress_form(t), (int)t->args->color, "reading data", "kB", 0);
     const zamba_status st = zamba_dataset_open(out, &o, tokenizer, chat, &err);
     progress_end(&bar);
     return st == ZAMBA_OK ? 0 : st == ZAMBA_E_CANCELLED ? 130 : cli_fail(&err);
@@ -281,7 +332,7 @@ static int open_data(train *t, zamba_tokenizer **tokenizer, zamba_chat **chat)
     if (st != ZAMBA_OK)
         return cli_fail(&err);
     int code = open_dataset(t, &t->data, t->sources, t->n_sources, 0, *tokenizer, *chat);
-    if (code == 0 && t->o->valid) {
+    if (code == 0 && t->o->valid && t->rank == 0) {
         const zamba_data_source one = {t->o->valid, 1};
         code = open_dataset(t, &t->valid, &one, 1, 1, *tokenizer, *chat);
     }
@@ -325,6 +376,8 @@ static char *settings(const train *t)
                              (json_int_t)t->o->sequence_length, "batch_size", (json_int_t)t->o->batch_size,
                              "gradient_accumulation_steps", (json_int_t)o->accumulate, "max_steps",
                              (json_int_t)o->total_steps, "seed", (json_int_t)t->o->seed, "bf16", (int)o->bf16);
+    if (root && t->n_ranks > 1)
+        json_object_set_new(root, "processes", json_integer(t->n_ranks));
     json_t *more = json_pack("{s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "lr_scheduler", schedules[o->schedule],
                              "learning_rate", o->learning_rate, "min_learning_rate", o->min_learning_rate,
                              "warmup_steps", (json_int_t)o->warmup_steps, "weight_decay", o->weight_decay, "adam_beta1",
@@ -346,6 +399,24 @@ static char *settings(const train *t)
     return text;
 }
 
+/* Rows are dealt out by each process for itself: they must be dealt from the same pack. */
+static int check_same_data(train *t)
+{
+    zamba_error err = {0};
+    char *ours = NULL, *first = NULL;
+    int code = t->n_ranks == 1 || zamba_dataset_position(t->data, &ours, &err) == ZAMBA_OK ? 0 : cli_fail(&err);
+    if (code == 0 && t->rank == 0 && t->n_ranks > 1 && !(first = strdup(ours)))
+        code = cli_error("out of memory");
+    code = together(t, code);
+    if (code == 0)
+        code = same_text(t, &first);
+    if (code == 0 && t->n_ranks > 1 && strcmp(ours, first) != 0)
+        code = cli_error("--data: other contents than on rank 0 (are the files the same on all machines?)");
+    zamba_free(ours);
+    free(first);
+    return t->n_ranks > 1 ? together(t, code) : code;
+}
+
 static int open_trainer(train *t)
 {
     zamba_error err = {0};
@@ -357,8 +428,10 @@ static int open_trainer(train *t)
         st = zamba_dataset_seek(t->data, position, &err);
     zamba_free(position);
     if (st != ZAMBA_OK)
-        return cli_fail(&err);
+        return fail(t, &err);
     t->model = zamba_trainer_model(t->trainer);
+    if (t->rank > 0)
+        return 0;
     char *text = settings(t);
     if (!text)
         return cli_error("out of memory");
@@ -383,6 +456,8 @@ static int put_line(json_t *line)
 
 static int show_step(train *t, const zamba_train_metrics *m)
 {
+    if (t->rank > 0)
+        return 0;
     if (run_folder_step(t->run, m) != 0)
         return 1;
     if (m->skipped) {
@@ -406,6 +481,8 @@ static int show_step(train *t, const zamba_train_metrics *m)
     }
     if (line && t->o->teacher)
         json_object_set_new(line, "divergence", real_or_null(m->divergence));
+    if (line && t->n_ranks > 1)
+        json_object_set_new(line, "exchange_seconds", json_real(cli_round(m->exchange_seconds, 6)));
     return put_line(line);
 }
 
@@ -520,7 +597,7 @@ static int sample(train *t, int64_t step, const char *prompt)
 static int samples(train *t, int64_t step)
 {
     int code = 0;
-    for (size_t i = 0; i < t->o->sample_prompts.n && code == 0 && zamba_model_tokenizer(t->model); i++)
+    for (size_t i = 0; i < t->o->sample_prompts.n && code == 0 && t->rank == 0 && zamba_model_tokenizer(t->model); i++)
         code = sample(t, step, t->o->sample_prompts.items[i]);
     return code;
 }
@@ -530,15 +607,16 @@ static int save(train *t)
     zamba_error err = {0};
     char *position = NULL, *path = NULL;
     zamba_status st = zamba_dataset_position(t->data, &position, &err);
-    if (st == ZAMBA_OK)
-        st = zamba_trainer_save(t->trainer, t->args->output, (zamba_save_type)t->o->save_type,
-                                (int32_t)t->o->save_total_limit, position, &path, &err);
+    if (st != ZAMBA_OK)
+        return lost(t, cli_fail(&err));
+    st = zamba_trainer_save(t->trainer, t->args->output, (zamba_save_type)t->o->save_type,
+                            (int32_t)t->o->save_total_limit, position, &path, &err);
     progress_clear();
-    if (st == ZAMBA_OK)
+    if (st == ZAMBA_OK && path)
         cli_note("saved %s", path);
     zamba_free(position);
     zamba_free(path);
-    return st == ZAMBA_OK ? 0 : cli_fail(&err);
+    return together(t, st == ZAMBA_OK ? 0 : fail(t, &err));
 }
 
 /* ---- the steps ---- */
@@ -551,14 +629,15 @@ static int one_step(train *t)
     while (st == ZAMBA_OK && m.step == 0) { /* as many batches as a step takes */
         zamba_data_batch batch = {0};
         st = zamba_dataset_next(t->data, &batch, &err);
-        if (st == ZAMBA_OK)
-            st = zamba_trainer_step(t->trainer, &batch, &m, &err);
+        if (st != ZAMBA_OK)
+            return lost(t, cli_fail(&err));
+        st = zamba_trainer_step(t->trainer, &batch, &m, &err);
     }
     const int code = m.step > 0 ? show_step(t, &m) : 0;
     if (st == ZAMBA_OK)
         return code;
     progress_clear();
-    return cli_fail(&err);
+    return fail(t, &err);
 }
 
 static bool every(int64_t step, int64_t n)
@@ -573,27 +652,27 @@ static int make_steps(train *t)
     /* a checkpoint before the first step: a full disk shows now, and what is stopped early can go on too */
     int code = first == 0 ? save(t) : 0;
     if (code == 0 && first == 0)
-        code = evaluate(t, 0);
-    progress_begin(&t->bar, (int)t->args->progress, (int)t->args->color, "training", "steps", (size_t)total);
+        code = together(t, evaluate(t, 0));
+    progress_begin(&t->bar, progress_form(t), (int)t->args->color, "training", "steps", (size_t)total);
     t->bar.first = (size_t)first;
-    while (code == 0 && !interrupted && zamba_trainer_steps(t->trainer) < total) {
+    while (code == 0 && !t->stop && zamba_trainer_steps(t->trainer) < total) {
         code = one_step(t);
         const int64_t step = zamba_trainer_steps(t->trainer);
         if (code == 0 && (every(step, o->eval_steps) || step == total))
             code = evaluate(t, step);
         if (code == 0 && (every(step, o->sample_steps) || step == total))
             code = samples(t, step);
+        code = together(t, code);
         if (code == 0 && (every(step, o->save_steps) || step == total))
             code = save(t);
     }
     progress_end(&t->bar);
-    if (code == 0 && interrupted && zamba_trainer_steps(t->trainer) < total) {
+    if (code == 0 && t->stop && zamba_trainer_steps(t->trainer) < total) {
         code = save(t);
-        if (code == 0) {
+        if (code == 0 && t->rank == 0)
             cli_error("stopped at step %lld of %lld; --resume goes on", (long long)zamba_trainer_steps(t->trainer),
                       (long long)total);
-            code = 130;
-        }
+        code = code ? code : 130;
     }
     return code;
 }
@@ -608,29 +687,57 @@ static void close_all(train *t)
     free(t->sources);
     zamba_free(t->checkpoint);
     free(t->start);
+    zamba_ranks_close(t->ranks);
+}
+
+static int open_ranks(train *t)
+{
+    zamba_error err = {0};
+    if (zamba_ranks_open(&t->ranks, &err) != ZAMBA_OK)
+        return cli_fail(&err);
+    t->rank = zamba_ranks_rank(t->ranks);
+    t->n_ranks = zamba_ranks_size(t->ranks);
+    cli_set_rank(t->rank);
+    return 0;
+}
+
+/* Rank 0 looks which model and checkpoint there are, and makes what is missing; the others hear of it. */
+static int agree_on_models(train *t)
+{
+    int code = together(t, t->rank == 0 ? find_models(t) : 0);
+    if (code == 0)
+        code = same_text(t, &t->start);
+    if (code == 0)
+        code = same_text(t, &t->checkpoint);
+    return code;
 }
 
 int cmd_train(const cli_args *args)
 {
     const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
-    train t = {.args = args, .o = &args->training};
+    train t = {.args = args, .o = &args->training, .n_ranks = 1};
     zamba_tokenizer *tokenizer = NULL;
     zamba_chat *chat = NULL;
-    int code = check_words(&t);
+    int code = open_ranks(&t);
     if (code == 0)
-        code = read_sources(&t);
+        code = together(&t, check_words(&t));
+    if (code == 0)
+        code = together(&t, read_sources(&t));
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL); /* what mpirun passes on without ending its processes */
     if (code == 0)
-        code = find_models(&t);
+        code = agree_on_models(&t);
     if (code == 0)
-        code = open_data(&t, &tokenizer, &chat);
+        code = together(&t, open_data(&t, &tokenizer, &chat));
+    if (code == 0)
+        code = check_same_data(&t);
     if (code == 0) {
         fill_options(&t);
-        code = count_steps(&t);
+        code = together(&t, count_steps(&t));
     }
     if (code == 0)
-        code = open_trainer(&t);
+        code = together(&t, open_trainer(&t));
     if (code == 0)
         code = make_steps(&t);
     if (t.run && run_folder_close(t.run) != 0 && code == 0)

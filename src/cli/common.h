@@ -21,6 +21,13 @@
 void cli_messages_init(int color, bool verbose);
 /* "zamba: ..."; returns 1, the exit code of an error. */
 int cli_error(const char *format, ...) CLI_PRINTF(1, 2);
+
+/* Of several processes that do the same only rank 0 speaks. The others keep their first error until it is known whether
+ * it is theirs alone: then they release it, and it is written with their rank. */
+void cli_set_rank(int rank);
+bool cli_has_failed(void);
+void cli_release_error(void);
+
 int cli_fail(const zamba_error *err);
 void cli_warn(const char *format, ...) CLI_PRINTF(1, 2);
 /* Only with --verbose. */

@@ -15,7 +15,10 @@
 static struct {
     int color;
     bool verbose;
-    int out_error; /* errno of the first write that failed */
+    int out_error;   /* errno of the first write that failed */
+    int rank;        /* of several processes: only 0 speaks by itself */
+    bool failed;     /* cli_error was called */
+    char held[2048]; /* the first error of another rank */
 } streams;
 
 static void message(const char *label, term_style style, const char *format, va_list values)
@@ -48,9 +51,34 @@ int cli_error(const char *format, ...)
 {
     va_list values;
     va_start(values, format);
-    message("", TERM_RED, format, values);
+    if (streams.rank == 0)
+        message("", TERM_RED, format, values);
+    else if (!streams.failed)
+        vsnprintf(streams.held, sizeof streams.held, format, values);
     va_end(values);
+    streams.failed = true;
     return 1;
+}
+
+void cli_set_rank(int rank)
+{
+    streams.rank = rank;
+}
+
+bool cli_has_failed(void)
+{
+    return streams.failed;
+}
+
+void cli_release_error(void)
+{
+    const int rank = streams.rank;
+    if (rank == 0 || streams.held[0] == '\0')
+        return;
+    streams.rank = 0;
+    cli_error("rank %d: %s", rank, streams.held);
+    streams.rank = rank;
+    streams.held[0] = '\0';
 }
 
 int cli_fail(const zamba_error *err)
@@ -61,6 +89,8 @@ int cli_fail(const zamba_error *err)
 void cli_warn(const char *format, ...)
 {
     va_list values;
+    if (streams.rank > 0)
+        return;
     va_start(values, format);
     message("warning: ", TERM_YELLOW, format, values);
     va_end(values);
@@ -69,7 +99,7 @@ void cli_warn(const char *format, ...)
 void cli_note(const char *format, ...)
 {
     va_list values;
-    if (!streams.verbose)
+    if (!streams.verbose || streams.rank > 0)
         return;
     va_start(values, format);
     message("", TERM_DIM, format, values);
@@ -78,7 +108,8 @@ void cli_note(const char *format, ...)
 
 int cli_hint(const cli_command *command)
 {
-    fprintf(stderr, "Try 'zamba%s%s --help'.\n", command ? " " : "", command ? command->name : "");
+    if (streams.rank == 0)
+        fprintf(stderr, "Try 'zamba%s%s --help'.\n", command ? " " : "", command ? command->name : "");
     return 2;
 }
 

@@ -289,16 +289,48 @@ static zamba_status write_weights(const save *s)
 /* What stands in optimizer.safetensors: kind k of every tensor, before its name. */
 static const char *const kinds[] = {"exp_avg.", "exp_avg_sq.", "master."};
 
-static float *arena_of(const zamba_trainer *t, int kind)
+/* What others are told to do while rank 0 saves: to bring their share of a kind, or that it is over. */
+enum { ORDER_FIRST, ORDER_SECOND, ORDER_SAVED, ORDER_FAILED };
+
+/* A kind as a whole. Moments are brought together where gradients stand, which are zeros between steps; who saves
+ * leaves zeros there. */
+static zamba_status whole_arena(zamba_trainer *t, int kind, const float **x, zamba_error *err)
 {
-    return kind == 0 ? t->optimizer.m : kind == 1 ? t->optimizer.v : t->params.value;
+    int32_t order = kind == 0 ? ORDER_FIRST : ORDER_SECOND;
+    *x = kind == 0 ? t->optimizer.m : kind == 1 ? t->optimizer.v : t->params.value;
+    if (kind == 2 || zamba_ranks_size(t->o.ranks) == 1)
+        return ZAMBA_OK;
+    zamba_status st = zb_ranks_word(t->o.ranks, &order, err);
+    if (st == ZAMBA_OK)
+        st = zb_ranks_collect(t->o.ranks, *x, t->params.grad, t->params.floats, err);
+    *x = t->params.grad;
+    return st;
+}
+
+/* What the others do meanwhile. */
+static zamba_status help_to_save(zamba_trainer *t, zamba_error *err)
+{
+    for (;;) {
+        int32_t order = ORDER_FAILED;
+        zamba_status st = zb_ranks_word(t->o.ranks, &order, err);
+        if (st == ZAMBA_OK && order == ORDER_SAVED)
+            return ZAMBA_OK;
+        if (st == ZAMBA_OK && order == ORDER_FAILED)
+            st = zb_fail(err, ZAMBA_E_CANCELLED, "rank 0 could not save a checkpoint; its message says why");
+        if (st == ZAMBA_OK)
+            st = zb_ranks_collect(t->o.ranks, order == ORDER_FIRST ? t->optimizer.m : t->optimizer.v, NULL,
+                                  t->params.floats, err);
+        if (st != ZAMBA_OK)
+            return st;
+    }
 }
 
 /* The writer of weights makes a file of their name; it gets its own before the weights come. */
 static zamba_status write_optimizer(const save *s)
 {
-    const zamba_trainer *t = s->t;
+    zamba_trainer *t = s->t;
     const int n_kinds = s->rounded ? 3 : 2;
+    const float *x = NULL;
     char name[256], from[4096], to[4096];
     zb_shards *w = NULL;
     zamba_status st = zb_shards_create(&w, s->folder.tmp, INT64_MAX / 2, s->err);
@@ -311,10 +343,14 @@ static zamba_status write_optimizer(const save *s)
             zb_shards_declare(w, name, ZB_F32, spec->shape, spec->n_dims);
         }
     st = zb_shards_begin(w, s->err);
-    for (int kind = 0; kind < n_kinds; kind++)
+    for (int kind = 0; kind < n_kinds && st == ZAMBA_OK; kind++) {
+        st = whole_arena(t, kind, &x, s->err);
         for (size_t i = 0; i < t->params.n && st == ZAMBA_OK; i++)
-            st = zb_shards_append(w, arena_of(t, kind) + t->params.at[i],
-                                  zb_spec_elements(&t->params.specs[i]) * sizeof(float), s->err);
+            st =
+                zb_shards_append(w, x + t->params.at[i], zb_spec_elements(&t->params.specs[i]) * sizeof(float), s->err);
+    }
+    if (zamba_ranks_size(t->o.ranks) > 1)
+        zb_gradients_clear(&t->params);
     if (st == ZAMBA_OK)
         st = zb_shards_finish(w, s->err);
     else
@@ -353,25 +389,18 @@ static zamba_status write_state(const save *s)
     return st;
 }
 
-zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep, const char *data,
-                                char **path, zamba_error *err)
+/* As rank 0 does it, the moments being there. */
+static zamba_status save_here(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep, const char *data,
+                              char **path, zamba_error *err)
 {
     save s = {.t = t, .type = type, .data = data, .err = err};
     char folder[4096], latest[4096];
     struct stat sb;
-    if (path != NULL)
-        *path = NULL;
-    if (run == NULL || run[0] == '\0' || (int)type < 0 || type > ZAMBA_SAVE_BF16)
-        return zb_fail(err, ZAMBA_E_ARG, "checkpoint: no folder to save it in, or type %d, which is none", (int)type);
-    if (t->added > 0)
-        return zb_fail(err, ZAMBA_E_ARG, "%s: a step is half accumulated; save after it", run);
     zamba_status st = folder_of(folder, sizeof folder, run, t->step, err);
     if (st == ZAMBA_OK)
         st = zb_path_join(latest, sizeof latest, run, LATEST, err);
     if (st == ZAMBA_OK && mkdir(run, 0777) != 0 && errno != EEXIST)
         st = zb_fail(err, ZAMBA_E_IO, "%s: cannot create the folder: %s", run, strerror(errno));
-    if (st == ZAMBA_OK)
-        st = zb_optimizer_reserve(&t->optimizer, err);
     choose_type(&s);
     if (st == ZAMBA_OK && (t->saved == NULL || strcmp(t->saved, folder) != 0 || stat(folder, &sb) != 0)) {
         st = retire(folder, err); /* of an earlier life of this run, which went on from before it */
@@ -409,6 +438,26 @@ zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_ty
             st = zb_fail_memory(err, folder, strlen(folder));
     }
     return st;
+}
+
+zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep, const char *data,
+                                char **path, zamba_error *err)
+{
+    if (path != NULL)
+        *path = NULL;
+    if (run == NULL || run[0] == '\0' || (int)type < 0 || type > ZAMBA_SAVE_BF16)
+        return zb_fail(err, ZAMBA_E_ARG, "checkpoint: no folder to save it in, or type %d, which is none", (int)type);
+    if (t->added > 0)
+        return zb_fail(err, ZAMBA_E_ARG, "%s: a step is half accumulated; save after it", run);
+    zamba_status st = zb_ranks_settle(t->o.ranks, zb_optimizer_reserve(&t->optimizer, err), err);
+    if (st != ZAMBA_OK)
+        return st;
+    if (zamba_ranks_rank(t->o.ranks) > 0)
+        return help_to_save(t, err);
+    st = save_here(t, run, type, keep, data, path, err);
+    int32_t order = st == ZAMBA_OK ? ORDER_SAVED : ORDER_FAILED;
+    const zamba_status told = zb_ranks_word(t->o.ranks, &order, st == ZAMBA_OK ? err : NULL);
+    return st != ZAMBA_OK ? st : told;
 }
 
 /* ---- finding ---- */
@@ -458,6 +507,19 @@ zamba_status zamba_train_latest(const char *run, char **path, zamba_error *err)
 
 /* ---- going on ---- */
 
+/* Of the floats from `at` on, those of our share into a moment; all of them into the masters. */
+static void take_floats(const zamba_trainer *t, int kind, size_t at, const float *x, size_t n)
+{
+    const zb_optimizer *o = &t->optimizer;
+    if (kind == 2) {
+        memcpy(t->params.value + at, x, n * sizeof *x);
+        return;
+    }
+    const size_t begin = at > o->begin ? at : o->begin, end = at + n < o->end ? at + n : o->end;
+    if (end > begin)
+        memcpy((kind == 0 ? o->m : o->v) + (begin - o->begin), x + (begin - at), (end - begin) * sizeof *x);
+}
+
 static zamba_status take_arena(const zamba_trainer *t, const zb_tensors *ts, const char *file, int kind,
                                zamba_error *err)
 {
@@ -477,7 +539,7 @@ static zamba_status take_arena(const zamba_trainer *t, const zb_tensors *ts, con
             return zb_fail(err, ZAMBA_E_MISMATCH, "%s: tensor %s is %s, wanted f32 %s (a checkpoint of another model?)",
                            file, name, x == NULL ? "missing" : zb_shape_text(found, sizeof found, x->shape, x->n_dims),
                            zb_shape_text(wanted, sizeof wanted, spec->shape, spec->n_dims));
-        memcpy(arena_of(t, kind) + t->params.at[i], x->data, x->bytes);
+        take_floats(t, kind, t->params.at[i], (const float *)(const void *)x->data, x->bytes / sizeof(float));
     }
     return ZAMBA_OK;
 }
@@ -513,15 +575,13 @@ static zamba_status damaged(const char *path, const char *what, zamba_error *err
     return zb_fail(err, ZAMBA_E_FORMAT, "%s: %s (is it the state of a run that zamba train made?)", path, what);
 }
 
-zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char **data, zamba_error *err)
+static zamba_status resume_here(zamba_trainer *t, const char *checkpoint, char **data, zamba_error *err)
 {
     char path[4096];
     json_t *root = NULL;
     json_int_t version = 0, step = -1, updates = -1, tokens = -1;
     double mean_loss = 0, mean_weight = 0;
     int skipped = 0;
-    if (data != NULL)
-        *data = NULL;
     if (t->step > 0 || t->added > 0)
         return zb_fail(err, ZAMBA_E_ARG, "%s: steps have been made already", checkpoint);
     zamba_status st = zb_path_join(path, sizeof path, checkpoint, STATE, err);
@@ -561,4 +621,18 @@ zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char
     t->mean_weight = mean_weight;
     t->skipped = (int32_t)skipped;
     return ZAMBA_OK;
+}
+
+zamba_status zamba_trainer_resume(zamba_trainer *t, const char *checkpoint, char **data, zamba_error *err)
+{
+    if (data != NULL)
+        *data = NULL;
+    zamba_status st = zb_ranks_settle(t->o.ranks, resume_here(t, checkpoint, data, err), err);
+    if (st == ZAMBA_OK)
+        st = zb_trainer_same_weights(t, err);
+    if (st != ZAMBA_OK && data != NULL) {
+        zamba_free(*data);
+        *data = NULL;
+    }
+    return st;
 }

@@ -190,11 +190,9 @@ static zamba_status take_memory(zamba_trainer *t, zamba_error *err)
     return ZAMBA_OK;
 }
 
-zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const zamba_train_options *options,
-                                zamba_error *err)
+/* What a process does by itself. */
+static zamba_status open_here(zamba_trainer **out, const char *model, zamba_train_options o, zamba_error *err)
 {
-    *out = NULL;
-    const zamba_train_options o = options != NULL ? *options : zamba_train_defaults();
     zamba_status st = check_options(&o, err);
     if (st != ZAMBA_OK)
         return st;
@@ -223,7 +221,9 @@ zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const za
     if (st == ZAMBA_OK)
         st = take_memory(t, err);
     if (st == ZAMBA_OK)
-        st = zb_optimizer_open(&t->optimizer, &t->params, 0, t->params.floats, err);
+        st = zb_reduction_open(&t->reduction, o.ranks, &t->params, err);
+    if (st == ZAMBA_OK)
+        st = zb_optimizer_open(&t->optimizer, &t->params, t->reduction.begin, t->reduction.end, err);
     if (st != ZAMBA_OK) {
         zamba_trainer_close(t);
         return st;
@@ -233,11 +233,50 @@ zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const za
     return ZAMBA_OK;
 }
 
+zamba_status zamba_trainer_open(zamba_trainer **out, const char *model, const zamba_train_options *options,
+                                zamba_error *err)
+{
+    *out = NULL;
+    const zamba_train_options o = options != NULL ? *options : zamba_train_defaults();
+    zamba_ranks *const ranks = o.size == sizeof o ? o.ranks : NULL;
+    zamba_status st = zb_ranks_settle(ranks, open_here(out, model, o, err), err);
+    if (st == ZAMBA_OK)
+        st = zb_trainer_same_weights(*out, err);
+    if (st != ZAMBA_OK) {
+        zamba_trainer_close(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+zamba_status zb_trainer_same_weights(zamba_trainer *t, zamba_error *err)
+{
+    const double floats = (double)t->params.floats;
+    const int32_t n = zamba_ranks_size(t->o.ranks);
+    if (n == 1)
+        return ZAMBA_OK;
+    double *all = calloc((size_t)n, sizeof *all);
+    zamba_status st = all != NULL ? ZAMBA_OK : zb_fail_memory(err, "ranks", (size_t)n * sizeof *all);
+    st = zb_ranks_settle(t->o.ranks, st, err);
+    if (st == ZAMBA_OK)
+        st = zb_ranks_gather(t->o.ranks, &floats, 1, all, err);
+    for (int32_t i = 1; i < n && st == ZAMBA_OK; i++)
+        if (all[i] != all[0])
+            st = zb_fail(err, ZAMBA_E_MISMATCH, "%s: another model on rank %d than on rank 0", t->path, (int)i);
+    free(all);
+    if (st == ZAMBA_OK)
+        st = zb_ranks_broadcast(t->o.ranks, t->params.value, t->params.floats, err);
+    if (st == ZAMBA_OK && zamba_ranks_rank(t->o.ranks) > 0)
+        zb_params_changed(&t->params);
+    return st;
+}
+
 void zamba_trainer_close(zamba_trainer *t)
 {
     if (t == NULL)
         return;
     zb_optimizer_close(&t->optimizer);
+    zb_reduction_close(&t->reduction);
     if (t->tape != NULL)
         zb_tape_close(t->tape);
     zb_frozen_close(&t->teacher);
@@ -272,9 +311,10 @@ int64_t zamba_trainer_steps(const zamba_trainer *t)
 
 uint64_t zamba_trainer_bytes(const zamba_trainer *t)
 {
-    const uint64_t each = 4 * sizeof(float) + (t->params.bf16 != NULL ? sizeof(uint16_t) : 0);
-    return t->params.floats * each + zb_tape_bytes(t->tape) +
-           (t->has_teacher ? t->most_rows * t->m->plan.config.vocab_size * sizeof(float) : 0);
+    const uint64_t each = 2 * sizeof(float) + (t->params.bf16 != NULL ? sizeof(uint16_t) : 0);
+    const uint64_t share = t->optimizer.end - t->optimizer.begin; /* moments, and gradients of the others */
+    return t->params.floats * each + share * (uint64_t)(zamba_ranks_size(t->o.ranks) + 1) * sizeof(float) +
+           zb_tape_bytes(t->tape) + (t->has_teacher ? t->most_rows * t->m->plan.config.vocab_size * sizeof(float) : 0);
 }
 
 /* ---- microbatches ---- */
@@ -414,11 +454,14 @@ static uint64_t dropout_seed(const zamba_trainer *t, const zamba_example *first)
     return zb_hash(words, sizeof words, 1) | 1;
 }
 
+enum { NO_GRADIENT, GRADIENT, LAST_GRADIENT }; /* the last: of a step, others may begin to add them up */
+
 /* All microbatches of a batch: losses are added to `sums` and, with `gradient`, gradients (of the sum over targets or
  * pairs, not yet of the mean) to the parameters'. */
 static zamba_status add_batch(zamba_trainer *t, const zamba_data_batch *b, int gradient, double *sums, zamba_error *err)
 {
     size_t rows;
+    const int exchange = gradient == LAST_GRADIENT && zamba_ranks_size(t->o.ranks) > 1;
     zamba_status st = check_batch(t, b, err);
     for (size_t at = 0, n; at < b->n_examples && st == ZAMBA_OK; at += n) {
         n = take(t, b, at, &rows);
@@ -431,19 +474,55 @@ static zamba_status add_batch(zamba_trainer *t, const zamba_data_batch *b, int g
         if (st == ZAMBA_OK)
             st = t->o.objective == ZAMBA_OBJECTIVE_DPO ? pair_loss(t, n, rows, gradient, sums, err)
                                                        : language_loss(t, n, rows, gradient, sums, err);
+        const int last = exchange && at + n == b->n_examples;
+        if (st == ZAMBA_OK && last)
+            st = zb_reduction_begin(&t->reduction, err);
         if (st == ZAMBA_OK && gradient)
-            st = zb_tape_backward(t->tape, NULL, NULL, err);
+            st = zb_tape_backward(t->tape, last ? zb_reduction_ready : NULL, &t->reduction, err);
     }
     return st;
 }
 
 /* ---- a step ---- */
 
-/* Gradients and sums of all processes that share a step become the same on each of them. Here there is one process. */
-static zamba_status reduce_gradients(zamba_trainer *t, zamba_error *err)
+/* The gradients of our share and the sums become those of all processes. A process whose own part failed (`mine`) comes
+ * here too, so that the others do not wait for it: then all of them fail. */
+static zamba_status reduce(zamba_trainer *t, zamba_status mine, zamba_error *err)
 {
-    (void)t, (void)err;
-    return ZAMBA_OK;
+    const size_t n = (size_t)zamba_ranks_size(t->o.ranks);
+    if (n == 1)
+        return mine;
+    zamba_status st = zb_reduction_finish(&t->reduction, mine == ZAMBA_OK ? err : NULL);
+    st = zb_ranks_settle(t->o.ranks, mine != ZAMBA_OK ? mine : st, err);
+    double *all = calloc(n * ZB_N_SUMS, sizeof *all);
+    if (st == ZAMBA_OK && all == NULL)
+        st = zb_fail_memory(err, "sums of all processes", n * ZB_N_SUMS * sizeof *all);
+    if (st == ZAMBA_OK)
+        st = zb_ranks_gather(t->o.ranks, t->sums, ZB_N_SUMS, all, err);
+    for (size_t k = 0; k < ZB_N_SUMS && st == ZAMBA_OK; k++) {
+        t->sums[k] = 0;
+        for (size_t i = 0; i < n; i++)
+            t->sums[k] += all[i * ZB_N_SUMS + k];
+    }
+    free(all);
+    return st;
+}
+
+/* The norm of the gradients of all shares. */
+static zamba_status gradient_norm(const zamba_trainer *t, double *norm, zamba_error *err)
+{
+    const size_t n = (size_t)zamba_ranks_size(t->o.ranks);
+    const double ours = zb_optimizer_sum_squares(&t->optimizer);
+    double sum = 0;
+    double *all = calloc(n, sizeof *all);
+    if (all == NULL)
+        return zb_fail_memory(err, "sums of all processes", n * sizeof *all);
+    const zamba_status st = zb_ranks_gather(t->o.ranks, &ours, 1, all, err);
+    for (size_t i = 0; i < n; i++)
+        sum += all[i];
+    free(all);
+    *norm = sqrt(sum);
+    return st;
 }
 
 static void begin_step(zamba_trainer *t)
@@ -476,17 +555,17 @@ static void describe(const zamba_trainer *t, zamba_train_metrics *m, double norm
     m->rejected_reward = pairs ? t->sums[ZB_SUM_REJECTED] / n : NAN;
     m->margin = m->chosen_reward - m->rejected_reward;
     m->divergence = t->has_teacher ? t->sums[ZB_SUM_DIVERGENCE] / n : NAN;
+    m->exchange_seconds = zb_ranks_seconds(t->o.ranks) - t->exchanged;
 }
 
 static zamba_status finish_step(zamba_trainer *t, zamba_train_metrics *m, zamba_error *err)
 {
-    zamba_status st = reduce_gradients(t, err);
-    if (st == ZAMBA_OK)
-        st = zb_optimizer_reserve(&t->optimizer, err);
+    double norm = 0;
+    zamba_status st = gradient_norm(t, &norm, err);
     if (st != ZAMBA_OK)
         return st;
-    const double n = t->sums[ZB_SUM_WEIGHT], loss = t->sums[ZB_SUM_LOSS] / n;
-    const double norm = sqrt(zb_optimizer_sum_squares(&t->optimizer)) / n, rate = zb_learning_rate(&t->o, t->step);
+    const double n = t->sums[ZB_SUM_WEIGHT], loss = t->sums[ZB_SUM_LOSS] / n, rate = zb_learning_rate(&t->o, t->step);
+    norm /= n;
     m->skipped = !isfinite(loss) || !isfinite(norm) || is_spike(t, loss);
     if (!m->skipped) {
         const double limit = t->o.max_grad_norm > 0 ? t->o.max_grad_norm / (norm + 1e-6) : 1;
@@ -498,6 +577,9 @@ static zamba_status finish_step(zamba_trainer *t, zamba_train_metrics *m, zamba_
                              .decay_all = t->o.decay_all != 0,
                              .gradient = (limit < 1 ? limit : 1) / n};
         zb_optimizer_update(&t->optimizer, &u);
+        st = zb_ranks_spread(t->o.ranks, t->params.value, t->params.floats, err);
+        if (st != ZAMBA_OK)
+            return st;
         zb_params_changed(&t->params);
         t->mean_loss = MEAN_KEPT * t->mean_loss + (1 - MEAN_KEPT) * loss;
         t->mean_weight = MEAN_KEPT * t->mean_weight + (1 - MEAN_KEPT);
@@ -524,11 +606,16 @@ zamba_status zamba_trainer_step(zamba_trainer *t, const zamba_data_batch *batch,
     zamba_train_metrics ours;
     zamba_train_metrics *m = metrics != NULL ? metrics : &ours;
     *m = (zamba_train_metrics){.total_steps = t->o.total_steps, .epoch = batch->epoch};
-    if (t->added == 0)
+    if (t->added == 0) {
         t->begun = now();
-    zamba_status st = add_batch(t, batch, 1, t->sums, err);
+        t->exchanged = zb_ranks_seconds(t->o.ranks);
+    }
+    zamba_status st = add_batch(t, batch, t->added + 1 < t->o.accumulate ? GRADIENT : LAST_GRADIENT, t->sums, err);
     if (st == ZAMBA_OK && ++t->added < t->o.accumulate)
         return ZAMBA_OK;
+    if (st == ZAMBA_OK)
+        st = zb_optimizer_reserve(&t->optimizer, err);
+    st = reduce(t, st, err);
     if (st == ZAMBA_OK && t->sums[ZB_SUM_WEIGHT] == 0)
         st = zb_fail(err, ZAMBA_E_ARG, "step %lld: its batches have nothing to learn (no targets)",
                      (long long)t->step + 1);
@@ -547,7 +634,7 @@ zamba_status zamba_trainer_gradients(zamba_trainer *t, const zamba_data_batch *b
     if (t->added > 0)
         return zb_fail(err, ZAMBA_E_ARG, "gradients: a step is half accumulated (%d of %d batches)", t->added,
                        t->o.accumulate);
-    zamba_status st = add_batch(t, batch, 1, sums, err);
+    zamba_status st = add_batch(t, batch, GRADIENT, sums, err);
     const double n = sums[ZB_SUM_WEIGHT];
     if (st == ZAMBA_OK && n == 0)
         st = zb_fail(err, ZAMBA_E_ARG, "gradients: the batch has nothing to learn (no targets)");
@@ -621,7 +708,7 @@ zamba_status zamba_trainer_evaluate(zamba_trainer *t, zamba_dataset *d, uint64_t
         st = zamba_dataset_next(d, &b, err);
         if (st != ZAMBA_OK || b.n_rows == 0)
             break;
-        st = add_batch(t, &b, 0, sums, err);
+        st = add_batch(t, &b, NO_GRADIENT, sums, err);
         if (st == ZAMBA_OK)
             count(t, &b, &targets, &bytes);
     }

@@ -7,6 +7,7 @@
 #include "train/frozen.h"
 #include "train/loss.h"
 #include "train/optimizer.h"
+#include "train/reduction.h"
 #include "zamba_train.h"
 
 /* What is added up over the rows of a step, on every process. */
@@ -29,7 +30,8 @@ struct zamba_trainer {
     zamba_model *m;
     zb_params params;
     zb_tape *tape;
-    zb_optimizer optimizer;
+    zb_optimizer optimizer; /* of our share */
+    zb_reduction reduction;
     zb_frozen teacher, reference;
     int has_teacher, has_reference;
     zb_buf texts[ZB_TRAIN_TEXTS]; /* of the checkpoint: they are saved again and again, and it may be gone by then */
@@ -52,6 +54,10 @@ struct zamba_trainer {
     int32_t added;          /* batches of the step that is not yet whole */
     double sums[ZB_N_SUMS]; /* of it */
     double begun;           /* when, in seconds */
+    double exchanged;       /* seconds of exchange before it */
 };
+
+/* All ranks get rank 0's weights; E_MISMATCH if they hold another number of them. */
+zamba_status zb_trainer_same_weights(zamba_trainer *t, zamba_error *err);
 
 #endif
