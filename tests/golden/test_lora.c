@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "model/model.h"
 #include "support/golden.h"
 #include "support/scratch.h"
 
@@ -71,6 +72,15 @@ static void check(const char *model, const char *folder, const char *logits, int
         check_close(split, want, n * vocab_of(m), tolerance, "%s %s %s, in pieces", model, folder, lengths[i]);
         free(whole);
         free(split);
+        const zb_kernels *own = m->kernels, *sets[8];
+        const size_t n_sets = i == 0 ? zb_kernels_all(sets, 8) : 0; /* the short one with each of them */
+        for (size_t k = 0; k < n_sets; k++) {
+            m->kernels = sets[k];
+            whole = golden_logits(m, ids, n, NULL);
+            check_close(whole, want, n * vocab_of(m), tolerance, "%s %s, %s", model, folder, sets[k]->name);
+            free(whole);
+        }
+        m->kernels = own;
         free(ids);
     }
     golden_close(&g);
