@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "engine_impl.h"
+#include "state_store.h"
 
 #define DEFAULT_SLOTS   8
 #define DEFAULT_PREFILL 256
@@ -100,6 +101,8 @@ zamba_status sv_engine_open(sv_engine **out, zamba_model *m, const sv_engine_opt
         st = read_model(e, err);
     if (st == ZAMBA_OK)
         st = take_memory(e, err);
+    if (st == ZAMBA_OK)
+        st = sv_states_open(e, err);
     if (st == ZAMBA_OK) {
         e->has_thread = pthread_create(&e->thread, NULL, sv_engine_run, e) == 0;
         if (!e->has_thread)
@@ -124,6 +127,7 @@ void sv_engine_close(sv_engine *e)
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
+    sv_states_close(e);
     zamba_sequence_close(e->root);
     e->root = NULL;
     free(e->running);
@@ -259,4 +263,5 @@ void sv_engine_stats(const sv_engine *e, sv_stats *s)
     s->waiting = e->queue.n_waiting;
     s->running = e->queue.n_running;
     pthread_mutex_unlock(&own->lock);
+    sv_store_count(own->store, &s->states, &s->state_bytes);
 }

@@ -56,7 +56,7 @@ typedef struct sv_request {
     const char *const *stop; /* copied                                                                            */
     size_t n_stop;
     int ignore_eos;
-    int keep_space; /* the text goes on from earlier text, see ZAMBA_DETOKENIZE_KEEP_SPACE */
+    int keep_space;           /* the text goes on from earlier text, see ZAMBA_DETOKENIZE_KEEP_SPACE */
     int32_t top_logprobs;     /* of sampled ids; -1: none                                                           */
     int32_t prompt_logprobs;  /* of prompt ids, that many beside each; -1: none                                    */
     int want_hidden;          /* keep the mean (and last) of the final hidden rows of the prompt: embeddings        */
@@ -123,6 +123,9 @@ typedef struct sv_state_info {
 
 zamba_status sv_state_export(sv_engine *e, const char *id, void **data, size_t *n_bytes, zamba_error *err);
 zamba_status sv_state_import(sv_engine *e, const void *data, size_t n_bytes, char id[40], zamba_error *err);
+/* The same with an id that is given: 32 characters 0-9a-f; a state that has it is replaced. */
+zamba_status sv_state_import_as(sv_engine *e, const char *id, const void *data, size_t n_bytes, char out[40],
+                                zamba_error *err);
 zamba_status sv_state_fork(sv_engine *e, const char *id, char new_id[40], zamba_error *err);
 zamba_status sv_state_drop(sv_engine *e, const char *id, zamba_error *err);
 /* All of them; *list is released with zamba_free. */

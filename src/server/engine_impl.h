@@ -12,8 +12,10 @@
 
 #define SV_CHUNK 64 /* tokens: where calls may be cut without any change of bits, see zamba_model_info.any_cut */
 
-typedef struct sv_cache sv_cache;
-typedef struct sv_store sv_store;
+struct sv_cache;
+struct sv_disk;
+struct sv_errands;
+struct sv_store;
 
 struct sv_engine {
     atomic_int refs; /* whoever opened it, and every job */
@@ -47,8 +49,12 @@ struct sv_engine {
     size_t turn;             /* whose prompt is first in the next step */
     double token_s;          /* mean time of a prompt token, for pause_seconds */
     zamba_sequence *root;    /* an empty sequence: new ones are its forks, so that no room is asked for again */
-    sv_cache *cache;
-    sv_store *store;
+    struct sv_cache *cache;  /* or NULL; only this thread's                                                   */
+    struct sv_disk *disk;    /* its folder, or NULL                                                           */
+    struct sv_store *store;  /* any thread's                                                                  */
+    struct sv_errands *errands;
+    size_t unit; /* states stand at multiples of it */
+    int over;    /* the cache is being closed       */
 };
 
 /* Rows of logits of prompts that a step makes at most. */
@@ -66,6 +72,19 @@ void sv_engine_cancel(sv_engine *e, sv_job *j);
 
 /* The engine's thread. */
 void *sv_engine_run(void *engine);
+
+/* job_state.c */
+zamba_status sv_states_open(sv_engine *e, zamba_error *err);
+void sv_states_close(sv_engine *e); /* after the thread's end */
+/* Give a job with a slot its state. OK with the phase still SV_LOADING: it is on its way, ask again. */
+zamba_status sv_begin(sv_engine *e, sv_job *j, zamba_error *err);
+/* Behind a piece of the prompt: keep its state, if it is to be kept here. */
+void sv_keep_here(sv_engine *e, sv_job *j);
+/* A good end: the state goes to where it is kept. */
+void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end);
+/* Memory is short: let a state of the cache go; zero: there is none. */
+int sv_make_room(sv_engine *e);
+void sv_states_count(sv_engine *e, sv_stats *s);
 
 void sv_histogram_add(sv_histogram *h, double seconds);
 

@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "engine_impl.h"
+#include "state_store.h"
 
 /* ---- copies of what was asked ---- */
 
@@ -194,6 +195,7 @@ void sv_job_unref(sv_job *j)
     }
     sv_event_free(j->end);
     free((void *)j->r.key);
+    free(j->fetch_ids);
     pthread_cond_destroy(&j->more);
     pthread_mutex_destroy(&j->lock);
     pthread_mutex_destroy(&j->wake_lock);
@@ -331,8 +333,11 @@ zamba_status sv_job_start(sv_job **out, sv_engine *e, const sv_request *r, void 
         return st;
     j->wake = wake;
     j->user = user;
+    if (r->state_id != NULL)
+        st = sv_store_find(e->store, r->state_id, &j->base, err);
     atomic_fetch_add(&j->refs, 1);
-    st = sv_engine_take(e, j, retry_after, err);
+    if (st == ZAMBA_OK)
+        st = sv_engine_take(e, j, retry_after, err);
     if (st != ZAMBA_OK) {
         j->r.constraint.state = NULL; /* stays the caller's */
         sv_job_strip(j);

@@ -52,6 +52,17 @@ struct sv_job {
     int32_t stop_index;
     sv_event *end; /* made beforehand: the end can always be told */
 
+    /* a state on its way from the disk */
+    size_t fetching; /* 0: none; its tokens, or 1 for a saved one                                              */
+    int no_disk;     /* it could not be read: without it                                                       */
+    int32_t *fetch_ids;
+    char fetch_id[40];
+    /* under the engine's lock */
+    int is_fetched, gone; /* gone: nobody waits for it any more                                                */
+    zamba_sequence *fetched;
+    zamba_status fetch_status;
+    zamba_error fetch_error;
+
     /* events */
     pthread_mutex_t lock;
     pthread_cond_t more;

@@ -67,8 +67,14 @@ static void end_job(sv_engine *e, sv_job *j, zamba_status status, const char *me
     if (j->phase != SV_WAITING)
         e->reserved -= j->reserved;
     fill_end(j, end, status, message);
+    if (status == ZAMBA_OK && !cancelled)
+        sv_keep_end(e, j, end);
     sv_job_strip(j);
     pthread_mutex_lock(&e->lock);
+    zamba_sequence *const late = j->fetched;
+    j->fetched = NULL;
+    j->gone = 1;
+    sv_states_count(e, &e->stats);
     sv_queue_leave(&e->queue, &j->queued);
     if (cancelled)
         e->stats.jobs_cancelled++;
@@ -84,6 +90,7 @@ static void end_job(sv_engine *e, sv_job *j, zamba_status status, const char *me
         pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->lock);
     j->phase = SV_ENDED;
+    zamba_sequence_close(late);
     sv_job_emit(j, end);
 }
 
@@ -133,18 +140,15 @@ static void prepare(sv_engine *e, sv_job *j)
         j->admitted = sv_now();
         add_time(e, &e->stats.queue_wait, j->admitted - j->arrived);
     }
-    const zamba_status st = zamba_sequence_fork(&j->seq, e->root, &err);
-    if (st != ZAMBA_OK && e->n_running > 1)
+    zamba_status st = sv_begin(e, j, &err);
+    while (st == ZAMBA_E_MEMORY && sv_make_room(e))
+        st = sv_begin(e, j, &err);
+    if (st == ZAMBA_E_MEMORY && e->n_running > 1)
         return; /* another step, when others may have ended */
-    if (st != ZAMBA_OK) {
+    if (st != ZAMBA_OK)
         end_job(e, j, st, err.message);
-        return;
-    }
-    zamba_sampler_accept(j->sampler, j->r.prompt, j->r.n_prompt);
-    if (j->prompt_tokens != NULL)
-        j->prompt_tokens[0] = (sv_token){.id = j->r.prompt[0], .logprob = NAN};
-    j->phase = SV_READING;
-    sv_job_emit_prefill(j);
+    else if (j->phase == SV_READING)
+        sv_job_emit_prefill(j);
 }
 
 /* ---- what goes into a step ---- */
@@ -258,7 +262,11 @@ static void compute(sv_engine *e, size_t n)
     int hidden = 0;
     for (size_t i = 0; i < n; i++)
         hidden |= e->item_jobs[i]->sum != NULL;
-    if (zamba_forward(e->model, e->items, n, hidden ? &o : NULL, NULL) == ZAMBA_OK)
+    zamba_status all;
+    do
+        all = zamba_forward(e->model, e->items, n, hidden ? &o : NULL, NULL);
+    while (all == ZAMBA_E_MEMORY && sv_make_room(e));
+    if (all == ZAMBA_OK)
         return;
     sv_job *const first = e->item_jobs[0];
     for (size_t i = 0; i < n; i++) {
@@ -423,16 +431,26 @@ static void after_prompt(sv_engine *e, sv_job *j)
     }
     j->n_read += j->n_piece;
     add_stat(e, &e->stats.prompt_tokens, j->n_piece);
+    sv_keep_here(e, j);
     sv_job_emit_prefill(j);
     if (j->n_read < j->r.n_prompt)
         return;
     j->read_at = j->last_token = sv_now();
     for (size_t k = 0; j->sum != NULL && k < e->hidden; k++)
-        j->hidden[k] = (float)(j->sum[k] / (double)j->r.n_prompt);
+        j->hidden[k] = (float)(j->sum[k] / (double)(j->r.n_prompt - j->n_cached));
     if (j->r.max_tokens == 0)
         finish(e, j, ZAMBA_STOP_LENGTH);
     else
         choose(e, j, j->logits + (j->n_rows - 1) * (size_t)e->vocab);
+}
+
+/* Nothing can be computed: states are on their way. */
+static void wait_a_little(sv_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    if (!e->closing)
+        sv_cond_wait_until(&e->work, &e->lock, sv_now() + 0.002);
+    pthread_mutex_unlock(&e->lock);
 }
 
 static void step(sv_engine *e)
@@ -440,8 +458,10 @@ static void step(sv_engine *e)
     size_t n_tokens;
     const double start = sv_now();
     const size_t n = plan(e, &n_tokens);
-    if (n == 0)
+    if (n == 0) {
+        wait_a_little(e);
         return;
+    }
     compute(e, n);
     const double took = sv_now() - start;
     if (n_tokens >= 16) {

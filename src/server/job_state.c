@@ -1,0 +1,337 @@
+/* job_state.c — where a job's state comes from and where it is kept: the cache's tree, its folder, saved states. The
+ * engine's thread; what has to wait for a disk is done by the errands' thread.
+ *
+ * States are kept only where going on from them gives the same bits as reading all: anywhere if the model was opened
+ * so, else at multiples of SV_CHUNK of what was read as a prompt. What came from a saved state never gets into the
+ * cache: it may have been imported, and is its owner's word for what it has read. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_impl.h"
+#include "state_cache.h"
+#include "state_disk.h"
+#include "state_store.h"
+
+#define LEAST_GAP 32 /* tokens between states in one prompt */
+#define NEAR_END  16 /* a border that close to the prompt's end has its state there */
+
+static void let_go(void *engine, zamba_sequence *s)
+{
+    sv_engine *e = engine;
+    if (e->disk == NULL)
+        zamba_sequence_close(s);
+    else if (e->over)
+        sv_disk_put_now(e->disk, s);
+    else
+        sv_disk_put(e->disk, s);
+}
+
+zamba_status sv_states_open(sv_engine *e, zamba_error *err)
+{
+    const sv_engine_options *o = &e->o;
+    zamba_model_info info = {.size = sizeof info};
+    zamba_status st = zamba_model_info_get(e->model, &info, err);
+    e->unit = e->any_cut ? 1 : SV_CHUNK;
+    e->errands = sv_errands_open();
+    if (st == ZAMBA_OK && e->errands == NULL)
+        st = sv_fail(err, ZAMBA_E_MEMORY, "engine: no thread");
+    if (st == ZAMBA_OK && o->cache_bytes > 0) {
+        e->cache = sv_cache_open(o->cache_bytes, e->unit, let_go, e);
+        if (e->cache == NULL)
+            st = sv_fail(err, ZAMBA_E_MEMORY, "state cache: out of memory");
+    }
+    if (st == ZAMBA_OK && o->cache_bytes > 0 && o->cache_folder != NULL && o->cache_folder_bytes > 0)
+        st = sv_disk_open(&e->disk, o->cache_folder, o->cache_folder_bytes, info.fingerprint, e->errands, err);
+    if (st == ZAMBA_OK)
+        st = sv_store_open(&e->store, o->states_folder, o->states_bytes > 0 ? o->states_bytes : (uint64_t)4 << 30,
+                           info.fingerprint, e->errands, err);
+    return st;
+}
+
+void sv_states_close(sv_engine *e)
+{
+    sv_errands_close(e->errands);
+    e->over = 1;
+    sv_cache_close(e->cache);
+    sv_disk_close(e->disk);
+    sv_store_close(e->store);
+    e->errands = NULL;
+    e->cache = NULL;
+    e->disk = NULL;
+    e->store = NULL;
+}
+
+/* ---- where a prompt's states are kept ---- */
+
+/* May what this job reads be kept, and what was kept be used? Where every row is wanted, all has to be read. */
+static int uses_cache(const sv_engine *e, const sv_job *j)
+{
+    return e->cache != NULL && j->r.state_id == NULL && j->prompt_tokens == NULL && j->sum == NULL;
+}
+
+/* Message borders, the point where this prompt parts from others, and its end: rising, behind what is read already. The
+ * last token is never in a state of its prompt: whoever asks the same again needs its logits. */
+static void plan_keeps(const sv_engine *e, sv_job *j, size_t parting)
+{
+    const size_t last = (j->r.n_prompt - 1) / e->unit * e->unit;
+    size_t n = 0, before = j->n_read;
+    free(j->keep_at);
+    j->n_keep = j->next_keep = 0;
+    j->keep_at = malloc((j->r.n_borders + 2) * sizeof *j->keep_at);
+    if (j->keep_at == NULL)
+        return;
+    parting = parting / e->unit * e->unit;
+    for (size_t i = 0; i <= j->r.n_borders; i++) {
+        const size_t border = i < j->r.n_borders ? j->r.borders[i] / e->unit * e->unit : last;
+        if (parting > before && parting < last && parting <= border) {
+            if (n == 0 || j->keep_at[n - 1] < parting)
+                j->keep_at[n++] = parting;
+            before = parting;
+            parting = 0;
+        }
+        if (border >= before + LEAST_GAP && border + NEAR_END <= last)
+            j->keep_at[n++] = before = border;
+    }
+    if (last > j->n_read && last > before)
+        j->keep_at[n++] = last;
+    j->n_keep = n;
+}
+
+void sv_keep_here(sv_engine *e, sv_job *j)
+{
+    zamba_sequence *s;
+    if (j->next_keep >= j->n_keep || j->keep_at[j->next_keep] != j->n_read)
+        return;
+    j->next_keep++;
+    if (!sv_cache_has(e->cache, j->r.prompt, j->n_read) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK)
+        sv_cache_keep(e->cache, s);
+}
+
+void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end)
+{
+    const int caches = uses_cache(e, j) && e->any_cut;
+    zamba_sequence *s = NULL;
+    zamba_error err = {0};
+    if (j->r.keep_state) {
+        zamba_status st = ZAMBA_OK;
+        if (caches)
+            st = zamba_sequence_fork(&s, j->seq, &err);
+        else
+            s = j->seq, j->seq = NULL;
+        if (st == ZAMBA_OK)
+            st = sv_store_put(e->store, s, NULL, end->state_id, &err);
+        if (st != ZAMBA_OK) /* the answer is good; only its state is not there */
+            end->message = strdup(err.message);
+    }
+    if (caches) {
+        sv_cache_keep(e->cache, j->seq);
+        j->seq = NULL;
+    }
+}
+
+/* ---- where a job's state comes from ---- */
+
+static void begin(sv_engine *e, sv_job *j, size_t parting)
+{
+    zamba_sampler_accept(j->sampler, zamba_sequence_tokens(j->seq), j->base);
+    zamba_sampler_accept(j->sampler, j->r.prompt, j->r.n_prompt);
+    for (size_t i = 0; j->prompt_tokens != NULL && i <= j->n_read; i++)
+        j->prompt_tokens[i] = (sv_token){.id = j->r.prompt[i], .logprob = NAN};
+    if (uses_cache(e, j))
+        plan_keeps(e, j, parting);
+    j->phase = SV_READING;
+}
+
+/* The saved state is there: what of the prompt has it read? */
+static zamba_status join_saved(const sv_engine *e, sv_job *j, zamba_error *err)
+{
+    const size_t n = zamba_sequence_length(j->seq), both = n < j->r.n_prompt ? n : j->r.n_prompt;
+    const int same = memcmp(zamba_sequence_tokens(j->seq), j->r.prompt, both * sizeof *j->r.prompt) == 0;
+    if (same && n >= j->r.n_prompt)
+        return sv_fail(err, ZAMBA_E_ARG, "prompt: the saved state has read all of its %zu tokens, nothing new is there",
+                       j->r.n_prompt);
+    if (!same && n + j->r.n_prompt > e->n_ctx)
+        return sv_fail(err, ZAMBA_E_CONTEXT, "prompt: %zu tokens of the saved state and %zu more, the context is %zu",
+                       n, j->r.n_prompt, e->n_ctx);
+    j->base = same ? 0 : n;
+    j->n_read = j->n_cached = same ? n : 0;
+    return ZAMBA_OK;
+}
+
+typedef struct parcel {
+    sv_engine *e;
+    sv_job *j;
+    zamba_sequence *s;
+    size_t n; /* tokens of the prompt in the cache's folder; 0: the saved state */
+} parcel;
+
+/* On the errands' thread; the job may be over meanwhile. */
+static void fetch(void *arg)
+{
+    parcel *p = arg;
+    zamba_error err = {0};
+    sv_engine *e = p->e;
+    const zamba_status st = p->n > 0 ? sv_disk_get(e->disk, p->j->fetch_ids, p->n, p->s, &err)
+                                     : sv_store_read(e->store, p->j->fetch_id, p->s, &err);
+    pthread_mutex_lock(&e->lock);
+    const int wanted = !p->j->gone;
+    if (wanted) {
+        p->j->fetched = p->s;
+        p->j->fetch_status = st;
+        p->j->fetch_error = err;
+        p->j->is_fetched = 1;
+        pthread_cond_signal(&e->work);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (!wanted)
+        zamba_sequence_close(p->s);
+    sv_job_unref(p->j);
+    free(p);
+}
+
+/* Nonzero: it is on its way. */
+static int send_for(sv_engine *e, sv_job *j, size_t n)
+{
+    parcel *p = malloc(sizeof *p);
+    zamba_sequence *s = NULL;
+    int ok = p != NULL && zamba_sequence_fork(&s, e->root, NULL) == ZAMBA_OK;
+    if (ok) {
+        /* copies: the job's own go with its end */
+        free(j->fetch_ids);
+        j->fetch_ids = n > 0 ? malloc(n * sizeof *j->fetch_ids) : NULL;
+        ok = n == 0 || j->fetch_ids != NULL;
+        if (ok && n > 0)
+            memcpy(j->fetch_ids, j->r.prompt, n * sizeof *j->fetch_ids);
+        if (n == 0)
+            snprintf(j->fetch_id, sizeof j->fetch_id, "%s", j->r.state_id);
+    }
+    if (ok) {
+        *p = (parcel){e, j, s, n};
+        atomic_fetch_add(&j->refs, 1);
+        j->is_fetched = 0;
+        j->fetching = n > 0 ? n : 1;
+        ok = sv_errands_add(e->errands, fetch, p);
+        if (!ok) {
+            atomic_fetch_sub(&j->refs, 1);
+            j->fetching = 0;
+        }
+    }
+    if (!ok) {
+        zamba_sequence_close(s);
+        free(p);
+    }
+    return ok;
+}
+
+static void count_lookup(sv_engine *e, sv_found how)
+{
+    uint64_t *const counts[] = {&e->stats.cache_hits, &e->stats.cache_misses_cold, &e->stats.cache_misses_evicted,
+                                &e->stats.cache_misses_parted};
+    pthread_mutex_lock(&e->lock);
+    ++*counts[how];
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void count_cached(sv_engine *e, const sv_job *j)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stats.cached_tokens += j->n_cached;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static zamba_status from_cache(sv_engine *e, sv_job *j, zamba_error *err)
+{
+    sv_lookup l = {0};
+    if (uses_cache(e, j)) {
+        l = sv_cache_find(e->cache, j->r.prompt, j->r.n_prompt);
+        const size_t n = e->disk != NULL && !j->no_disk ? sv_disk_find(e->disk, j->r.prompt, j->r.n_prompt, l.n) : 0;
+        if (n > 0 && n >= l.n + NEAR_END && send_for(e, j, n))
+            return ZAMBA_OK;
+    }
+    const zamba_status st = zamba_sequence_fork(&j->seq, l.state != NULL ? l.state : e->root, err);
+    if (st != ZAMBA_OK)
+        return st;
+    j->n_read = j->n_cached = l.n;
+    if (uses_cache(e, j))
+        count_lookup(e, l.how);
+    begin(e, j, l.shared >= l.n + NEAR_END ? l.shared : 0);
+    return ZAMBA_OK;
+}
+
+static zamba_status from_saved(sv_engine *e, sv_job *j, zamba_error *err)
+{
+    zamba_status st = sv_store_get(e->store, j->r.state_id, &j->seq, err);
+    if (st == ZAMBA_OK && j->seq == NULL)
+        return send_for(e, j, 0) ? ZAMBA_OK : sv_fail(err, ZAMBA_E_MEMORY, "saved state: out of memory");
+    if (st == ZAMBA_OK)
+        st = join_saved(e, j, err);
+    if (st == ZAMBA_OK)
+        begin(e, j, 0);
+    return st;
+}
+
+/* It has come from the disk. */
+static zamba_status take_fetched(sv_engine *e, sv_job *j, zamba_error *err)
+{
+    const size_t n = j->fetching;
+    pthread_mutex_lock(&e->lock);
+    zamba_status st = j->fetch_status;
+    *err = j->fetch_error;
+    zamba_sequence *s = j->fetched;
+    j->fetched = NULL;
+    pthread_mutex_unlock(&e->lock);
+    j->fetching = 0;
+    if (j->r.state_id == NULL && st != ZAMBA_OK) { /* only the cache's: without it, then */
+        zamba_sequence_close(s);
+        j->no_disk = 1;
+        return from_cache(e, j, err);
+    }
+    j->seq = s;
+    if (st != ZAMBA_OK)
+        return st;
+    if (j->r.state_id != NULL) {
+        st = join_saved(e, j, err);
+        if (st == ZAMBA_OK)
+            begin(e, j, 0);
+        return st;
+    }
+    j->n_read = j->n_cached = n;
+    if (!sv_cache_has(e->cache, j->r.prompt, n) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK)
+        sv_cache_keep(e->cache, s);
+    count_lookup(e, SV_HIT);
+    begin(e, j, 0);
+    return ZAMBA_OK;
+}
+
+zamba_status sv_begin(sv_engine *e, sv_job *j, zamba_error *err)
+{
+    zamba_status st;
+    if (j->fetching > 0) {
+        pthread_mutex_lock(&e->lock);
+        const int here = j->is_fetched;
+        pthread_mutex_unlock(&e->lock);
+        if (!here)
+            return ZAMBA_OK;
+        st = take_fetched(e, j, err);
+    } else {
+        st = j->r.state_id != NULL ? from_saved(e, j, err) : from_cache(e, j, err);
+    }
+    if (j->phase == SV_READING)
+        count_cached(e, j);
+    return st;
+}
+
+int sv_make_room(sv_engine *e)
+{
+    return e->cache != NULL && sv_cache_let_go(e->cache);
+}
+
+void sv_states_count(sv_engine *e, sv_stats *s)
+{
+    if (e->cache != NULL) {
+        s->cache_bytes = sv_cache_bytes(e->cache);
+        s->cache_entries = sv_cache_entries(e->cache);
+    }
+}
