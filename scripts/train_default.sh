@@ -56,7 +56,8 @@ for step in $steps; do
         ;;
     sft)
         train sft sft "$(last anneal)" --data "$run/data/talk.jsonl" --valid "$run/data/talk-valid.jsonl" \
-            --too-long cut --sequence-length 512 --batch-size 8 --learning-rate 5e-4 --lr-scheduler cosine --warmup-steps 20 \
+            --too-long cut --sequence-length 512 --batch-size 8 --learning-rate 5e-4 --lr-scheduler cosine \
+            --warmup-steps 20 \
             --epochs "$sft_epochs" --save-steps 200 --eval-steps 200 --sample-prompt "Tell me a story." \
             --sample-prompt "Who are you?" --sample-steps 200 --seed 3
         ;;
