@@ -151,7 +151,7 @@ static int check_ids(const json_t *v, double lo, double hi, const char *path, sv
     for (size_t i = 0; ok && i < json_array_size(v); i++) {
         const json_t *id = json_array_get(v, i);
         char at[160];
-        snprintf(at, sizeof at, "%s[%zu]", path, i);
+        snprintf(at, sizeof at, "%.120s[%zu]", path, i);
         if (!json_is_integer(id))
             ok = wrong_type(bad, at, id, "a token id");
         else if (json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
@@ -176,7 +176,7 @@ static int check_prompt(const json_t *v, const sv_field *f, const char *path, sv
     for (size_t i = 0; ok && i < json_array_size(v); i++) {
         const json_t *one = json_array_get(v, i);
         char at[160];
-        snprintf(at, sizeof at, "%s[%zu]", path, i);
+        snprintf(at, sizeof at, "%.120s[%zu]", path, i);
         if (json_is_string(first))
             ok = check_string(one, 0, SV_MAX_TEXT, 0, at, bad);
         else
@@ -194,7 +194,7 @@ static int check_strings(const json_t *v, const sv_field *f, const char *path, s
     int ok = check_count(v, f->lo, f->hi, path, "strings", bad);
     for (size_t i = 0; ok && i < json_array_size(v); i++) {
         char at[160];
-        snprintf(at, sizeof at, "%s[%zu]", path, i);
+        snprintf(at, sizeof at, "%.120s[%zu]", path, i);
         ok = check_string(json_array_get(v, i), 0, SV_MAX_TEXT, f->flags, at, bad);
     }
     return ok;
@@ -209,7 +209,7 @@ static int check_parts(const json_t *v, const char *path, sv_bad *bad)
     for (size_t i = 0; i < json_array_size(v); i++) {
         const json_t *part = json_array_get(v, i);
         char at[160];
-        snprintf(at, sizeof at, "%s[%zu]", path, i);
+        snprintf(at, sizeof at, "%.120s[%zu]", path, i);
         if (!json_is_object(part))
             return wrong_type(bad, at, part, "a part, as {\"type\": \"text\", \"text\": \"...\"}");
         const json_t *type = json_object_get(part, "type");
@@ -276,7 +276,7 @@ static int check_list(const json_t *v, const sv_field *f, const char *path, sv_b
     for (size_t i = 0; ok && i < json_array_size(v); i++) {
         const json_t *one = json_array_get(v, i);
         char at[160];
-        snprintf(at, sizeof at, "%s[%zu]", path, i);
+        snprintf(at, sizeof at, "%.120s[%zu]", path, i);
         if (!json_is_object(one))
             ok = wrong_type(bad, at, one, "an object");
         else if (f->sub)
@@ -347,7 +347,7 @@ static int check_object(const json_t *o, const sv_field *fields, const char *pat
     for (const sv_field *f = fields; f->name; f++) {
         const json_t *v = sv_field_get(o, f->name);
         char at[160];
-        snprintf(at, sizeof at, "%s%s%s", path, *path ? "." : "", f->name);
+        snprintf(at, sizeof at, "%.120s%s%.32s", path, *path ? "." : "", f->name);
         if (!v && (f->flags & SV_REQUIRED))
             return sv_refuse(bad, 400, "missing_required_parameter", at, "%s: missing", at);
         if (!v || (f->flags & SV_IGNORED))
