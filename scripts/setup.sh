@@ -12,7 +12,8 @@ set -eu
 build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libzstd-dev libedit-dev libmicrohttpd-dev"
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
 ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc
-    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+    libopenmpi-dev openmpi-bin iproute2"
 
 level=build
 quiet=no
