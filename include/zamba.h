@@ -383,6 +383,58 @@ ZAMBA_API zamba_status zamba_decoder_push(zamba_decoder *d, int32_t id, const ch
 /** What still waits when the stream ends; afterwards the decoder is as new. */
 ZAMBA_API zamba_status zamba_decoder_finish(zamba_decoder *d, const char **text, size_t *n_bytes, zamba_error *err);
 
+/* ---- Grammars: texts of a given form ---------------------------------------------------------------------------- */
+
+/** How a grammar is written. REGEX: the whole text matches. GBNF: llama.cpp's; the rule "root" is the whole. JSON_SCHEMA:
+ *  a value that the schema allows. JSON: any object, the text is not looked at. docs/GRAMMAR.md has the dialects. */
+typedef enum zamba_grammar_kind {
+    ZAMBA_GRAMMAR_REGEX,
+    ZAMBA_GRAMMAR_GBNF,
+    ZAMBA_GRAMMAR_JSON_SCHEMA,
+    ZAMBA_GRAMMAR_JSON
+} zamba_grammar_kind;
+
+typedef struct zamba_grammar zamba_grammar;
+typedef struct zamba_grammar_state zamba_grammar_state;
+
+/** Compile a grammar for a tokenizer, which must outlive it. Nothing in it backtracks: a step costs no more than the
+ *  grammar is large, and grammars that are too large are refused.
+ *  Memory   some MB for large ones; what is learnt about a grammar while it is used is kept with it, up to 64 MiB.
+ *  Threads  shared by threads; states of one grammar may be used at the same time.
+ *  Errors   E_ARG: the text is wrong (where, and why), a rule calls itself before any character, or no text matches.
+ *           E_UNSUPPORTED names the construct or keyword; or too large. E_FORMAT: a schema that is no JSON. */
+ZAMBA_API zamba_status zamba_grammar_open(zamba_grammar **out, const zamba_tokenizer *t, zamba_grammar_kind kind,
+                                          const char *text, size_t n_bytes, zamba_error *err);
+/** After all its states. NULL is fine. */
+ZAMBA_API void zamba_grammar_close(zamba_grammar *g);
+
+typedef struct zamba_grammar_options {
+    size_t size;
+    int32_t keep_space; /* nonzero: the text goes on from earlier text (see ZAMBA_DETOKENIZE_KEEP_SPACE)        */
+    const int32_t *eos; /* [n_eos] ids that end a text, copied (see zamba_reply_eos); none: the tokenizer's     */
+    size_t n_eos;
+} zamba_grammar_options;
+
+ZAMBA_API zamba_grammar_options zamba_grammar_defaults(void);
+
+/** Where one text stands in a grammar: at its beginning. options may be NULL. One thread at a time. */
+ZAMBA_API zamba_status zamba_grammar_state_open(zamba_grammar_state **out, zamba_grammar *g,
+                                                const zamba_grammar_options *options, zamba_error *err);
+ZAMBA_API zamba_status zamba_grammar_state_fork(zamba_grammar_state **out, const zamba_grammar_state *s,
+                                                zamba_error *err);
+ZAMBA_API void zamba_grammar_state_close(zamba_grammar_state *s);
+
+/** Set the logits f32 [n_logits] of ids that may not come to -infinity. Ids that end a text stay where it may end;
+ *  other special tokens, and ids that the tokenizer does not have, never do. A token stays if its text goes on with
+ *  what can still become a text of the grammar.
+ *  Errors   E_UNSUPPORTED: the grammar has too many readings here to be followed; no token goes on. E_MEMORY. The
+ *           logits are then as they were. */
+ZAMBA_API zamba_status zamba_grammar_mask(zamba_grammar_state *s, float *logits, size_t n_logits, zamba_error *err);
+/** The id that was chosen. E_ARG: it may not come here, and nothing has moved. */
+ZAMBA_API zamba_status zamba_grammar_accept(zamba_grammar_state *s, int32_t id, zamba_error *err);
+/** 0: the text is not complete; 1: it may end here; 2: it ends here: nothing can follow, or its end was accepted. */
+ZAMBA_API int zamba_grammar_done(const zamba_grammar_state *s);
+
 /* ---- Chat templates --------------------------------------------------------------------------------------------- */
 
 typedef struct zamba_message {
@@ -480,6 +532,7 @@ typedef struct zamba_generate_options {
     int (*on_prefill)(void *user, size_t done, size_t total); /* or NULL; nonzero stops                         */
     int (*on_token)(void *user, const zamba_generated *g);    /* or NULL; nonzero stops                         */
     void *user;
+    zamba_grammar_state *grammar; /* what the text has to be, or NULL; stops as EOS where nothing can follow    */
 } zamba_generate_options;
 
 ZAMBA_API zamba_generate_options zamba_generate_defaults(void);

@@ -241,13 +241,15 @@ static int write_answer(chat_session *s, int32_t last_id, writer *w)
         o.keep_space = zamba_chat_has_template(s->chat);
         o.on_token = on_token;
         o.user = w;
-        if (zamba_generate(s->model, b->sequence, sampler, &o, &result, &err) != ZAMBA_OK)
+        code = cli_grammar_state_open(s->grammar, s->model, o.keep_space, &o.grammar);
+        if (code == 0 && zamba_generate(s->model, b->sequence, sampler, &o, &result, &err) != ZAMBA_OK)
             code = cli_fail(&err);
         s->n_written = result.n_generated;
         s->write_s = result.decode_s;
         if (code == 0 && result.stop == ZAMBA_STOP_CONTEXT)
             cli_warn("the context of %zu tokens is full: /undo, /clear, or start with a larger --ctx-size", n_ctx);
     }
+    zamba_grammar_state_close(o.grammar);
     zamba_sampler_close(sampler);
     return code;
 }
@@ -537,6 +539,9 @@ int chat_session_open(chat_session *s, cli_args *args, const char *path)
     s->chat = zamba_model_chat(s->model);
     if (!s->chat)
         return cli_error("%s has no tokenizer.json, so it cannot chat", path);
+    code = cli_grammar_open(args, s->model, &s->grammar);
+    if (code)
+        return code;
     if (zamba_model_info_get(s->model, &s->info, &err) != ZAMBA_OK ||
         zamba_model_memory(s->model, &memory, &err) != ZAMBA_OK)
         return cli_fail(&err);
@@ -556,6 +561,7 @@ void chat_session_close(chat_session *s)
     for (size_t i = 0; i < s->n_branches; i++)
         branch_free(&s->branches[i]);
     free(s->branches);
+    zamba_grammar_close(s->grammar);
     zamba_model_close(s->model);
     *s = (chat_session){0};
 }

@@ -36,6 +36,7 @@ typedef struct chat_session {
     zamba_model *model;
     zamba_model_info info;
     const zamba_chat *chat;
+    zamba_grammar *grammar; /* of every answer, or NULL */
     uint64_t seed;
     size_t n_answers;      /* each answer has a seed of its own: seed + number of the answer */
     size_t most_snapshots; /* kept in one branch */

@@ -24,6 +24,8 @@ typedef struct run {
     zamba_model_info info;
     zamba_sequence *sequence;
     zamba_sampler *sampler;
+    zamba_grammar *grammar; /* or NULL */
+    zamba_grammar_state *form;
     uint64_t seed;
     /* the prompt */
     char *text; /* as text; NULL if it was given as ids */
@@ -328,6 +330,8 @@ static int prepare(run *r, const char *path)
     int code = cli_sampler_options(r->args, &sampling, &bias);
     if (code == 0)
         code = cli_model_open(r->args, path, &r->model, &r->load_s);
+    if (code == 0)
+        code = cli_grammar_open(r->args, r->model, &r->grammar);
     if (code == 0 && (zamba_model_info_get(r->model, &r->info, &err) != ZAMBA_OK ||
                       zamba_sampler_open(&r->sampler, r->info.vocab_size, &sampling, &err) != ZAMBA_OK ||
                       zamba_sequence_open(&r->sequence, r->model, (size_t)r->args->ctx_size, &err) != ZAMBA_OK))
@@ -362,6 +366,9 @@ static int generate(run *r)
     o.n_stop = r->args->stop.n;
     o.ignore_eos = r->args->ignore_eos;
     o.keep_space = goes_on(r);
+    if ((code = cli_grammar_state_open(r->grammar, r->model, o.keep_space, &r->form)) != 0)
+        return code;
+    o.grammar = r->form;
     o.n_batch = (int32_t)r->args->batch_size;
     o.on_prefill = on_prefill;
     o.on_token = on_token;
@@ -411,6 +418,8 @@ int cmd_run(const cli_args *args)
     if (code == 0)
         code = generate(&r);
     zamba_sampler_close(r.sampler);
+    zamba_grammar_state_close(r.form);
+    zamba_grammar_close(r.grammar);
     zamba_sequence_close(r.sequence);
     zamba_model_close(r.model);
     json_decref(r.new_ids);

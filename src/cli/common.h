@@ -113,6 +113,11 @@ const char *cli_count(double x, char buffer[32]);     /* "7.43 M"               
 /* ---- Sampling ---- */
 /* Sampler options of the command line with the seed chosen; `bias` holds the parsed --logit-bias (free it). */
 int cli_sampler_options(const cli_args *args, zamba_sampler_options *options, zamba_logit_bias **bias);
+/* --grammar, --json-schema, --regex: *grammar is NULL if none is given. Returns an exit code. */
+int cli_grammar_open(const cli_args *args, const zamba_model *model, zamba_grammar **grammar);
+/* Where an answer begins in it; *state is NULL without a grammar. */
+int cli_grammar_state_open(zamba_grammar *grammar, const zamba_model *model, bool keep_space,
+                           zamba_grammar_state **state);
 const char *cli_stop_name(zamba_stop stop);
 
 #endif

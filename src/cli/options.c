@@ -131,6 +131,13 @@ const cli_option cli_options[] = {
     {"logprobs", 0, CLI_INT, "N", CLI_RUN, G_SAMPLING, AT(logprobs), 0, 1000, "",
      "With --json: the log-probability of every new token and of the N likeliest."},
 
+    {"json-schema", 0, CLI_TEXT, "FILE|JSON", CLI_RUN | CLI_CHAT, G_SAMPLING, AT(json_schema), 0, 0, "",
+     "The answer is JSON that this schema allows; {} is any JSON."},
+    {"grammar", 0, CLI_TEXT, "FILE|TEXT", CLI_RUN | CLI_CHAT, G_SAMPLING, AT(grammar), 0, 0, "",
+     "The answer is a text of this grammar in GBNF (docs/GRAMMAR.md)."},
+    {"regex", 0, CLI_TEXT, "PATTERN", CLI_RUN | CLI_CHAT, G_SAMPLING, AT(regex), 0, 0, "",
+     "The answer matches this regular expression as a whole."},
+
     {"session prompt-cache", 0, CLI_TEXT, "FILE", CLI_RUN, G_STATE, AT(session), 0, 0, "",
      "Go on from the state in FILE if it exists, and save the state there at the end."},
     {"load-state", 0, CLI_TEXT, "FILE", CLI_RUN, G_STATE, AT(load_state), 0, 0, "", "Go on from a saved state."},

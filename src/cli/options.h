@@ -82,6 +82,7 @@ typedef struct cli_args {
     double temp, top_p, min_p, typical, repeat_penalty, presence_penalty, frequency_penalty;
     cli_list logit_bias, stop;
     bool ignore_eos;
+    const char *grammar, *json_schema, *regex; /* read by cli_grammar_open() */
 
     const char *session, *load_state, *save_state;
 

@@ -1,6 +1,8 @@
 /* generate.c — the loop around the forward pass: read the prompt in pieces, sample, hand the text out. What text an id
  * makes, and what ends it, is reply.c's. */
 #define _POSIX_C_SOURCE 200809L
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "core/mem.h"
@@ -21,6 +23,9 @@ typedef struct run {
     zamba_error *err;
     zamba_reply *reply;
     float *logits;
+    float *masked; /* only with a grammar */
+    zamba_top *top;
+    size_t n_top;
     int stopped;
 } run;
 
@@ -113,6 +118,31 @@ static zamba_status flush(run *r)
     return st;
 }
 
+/* As without a grammar, but chosen among what it allows. The log-probabilities are the model's own here too. */
+static zamba_status sample_allowed(run *r, const int32_t *banned, size_t n_banned, zamba_sample *sample)
+{
+    const size_t n_vocab = r->m->plan.config.vocab_size;
+    memcpy(r->masked, r->logits, n_vocab * sizeof *r->masked);
+    zamba_status st = zamba_grammar_mask(r->o->grammar, r->masked, n_vocab, r->err);
+    if (st == ZAMBA_OK)
+        st = zb_sampler_next(r->sampler, r->masked, banned, n_banned, sample, r->err);
+    if (st == ZAMBA_OK)
+        st = zamba_grammar_accept(r->o->grammar, sample->id, r->err);
+    if (st == ZAMBA_OK && sample->n_top > r->n_top) {
+        zamba_top *larger = realloc(r->top, sample->n_top * sizeof *larger);
+        if (larger == NULL)
+            return zb_fail_memory(r->err, "log-probabilities", sample->n_top * sizeof *larger);
+        r->top = larger;
+        r->n_top = sample->n_top;
+    }
+    if (st == ZAMBA_OK) {
+        st = zamba_logprobs(r->logits, (int32_t)n_vocab, sample->id, &sample->logprob, r->top, sample->n_top,
+                            &sample->n_top, r->err);
+        sample->top = r->top;
+    }
+    return st;
+}
+
 static zamba_status decode(run *r)
 {
     zamba_status st = ZAMBA_OK;
@@ -124,7 +154,13 @@ static zamba_status decode(run *r)
             stop(r, ZAMBA_STOP_LENGTH);
             break;
         }
-        st = zb_sampler_next(r->sampler, r->logits, eos, r->o->ignore_eos ? n_eos : 0, &sample, r->err);
+        if (r->o->grammar != NULL && zamba_grammar_done(r->o->grammar) == 2) { /* nothing can follow */
+            stop(r, ZAMBA_STOP_EOS);
+            break;
+        }
+        st = r->o->grammar != NULL
+                 ? sample_allowed(r, eos, r->o->ignore_eos ? n_eos : 0, &sample)
+                 : zb_sampler_next(r->sampler, r->logits, eos, r->o->ignore_eos ? n_eos : 0, &sample, r->err);
         if (st != ZAMBA_OK)
             break;
         st = deliver(r, &sample);
@@ -156,7 +192,8 @@ zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_sampler *sa
         return zb_fail(err, ZAMBA_E_ARG, "sampler: made for %d ids, the model has %zu", n_vocab,
                        m->plan.config.vocab_size);
     r.logits = zb_alloc_aligned(m->plan.config.vocab_size * sizeof *r.logits);
-    if (r.logits == NULL)
+    r.masked = options->grammar != NULL ? zb_alloc_aligned(m->plan.config.vocab_size * sizeof *r.logits) : NULL;
+    if (r.logits == NULL || (options->grammar != NULL && r.masked == NULL))
         st = zb_fail_memory(err, "logits", m->plan.config.vocab_size * sizeof *r.logits);
     if (st == ZAMBA_OK) {
         zamba_reply_options reply = zamba_reply_defaults();
@@ -177,5 +214,7 @@ zamba_status zamba_generate(zamba_model *m, zamba_sequence *s, zamba_sampler *sa
     r.result->decode_s = now() - middle;
     zamba_reply_close(r.reply);
     zb_free_aligned(r.logits);
+    zb_free_aligned(r.masked);
+    free(r.top);
     return st;
 }
