@@ -15,7 +15,7 @@ typedef struct sv_engine_options {
     size_t n_ctx;             /* most tokens of a sequence; 0: the model's                                          */
     size_t slots;             /* answers under way at once                                                          */
     size_t queue;             /* jobs that wait; more are refused                                                   */
-    size_t queue_per_key;     /* of one key, waiting and under way; 0: as many as there are                         */
+    size_t queue_per_key;     /* of one key, waiting and under way; 0: as many as there are. Not of nobody's ("")   */
     size_t prefill_tokens;    /* most prompt tokens between two steps of the answers under way                      */
     uint64_t cache_bytes;     /* of states kept; 0: none                                                            */
     const char *cache_folder; /* disk tier, or NULL                                                                */
@@ -144,8 +144,11 @@ typedef struct sv_histogram {
 
 typedef struct sv_stats {
     uint64_t jobs, jobs_done, jobs_cancelled, jobs_failed, jobs_refused;
-    uint64_t prompt_tokens, cached_tokens, generated_tokens, steps;
-    uint64_t cache_hits, cache_misses_cold, cache_misses_evicted, cache_misses_parted; /* by reason */
+    uint64_t prompt_tokens, cached_tokens; /* read; and not read, because their state was there */
+    uint64_t generated_tokens, steps;
+    /* one for each job that may use the cache. cold: nothing was read before; evicted: a state further on is no longer
+     * there; parted: more was read before, but no state was kept where it parts. Even so a beginning may be cached. */
+    uint64_t cache_hits, cache_misses_cold, cache_misses_evicted, cache_misses_parted;
     uint64_t cache_entries, cache_bytes, states, state_bytes;
     size_t waiting, running;
     double batch_rows; /* mean of the last steps */

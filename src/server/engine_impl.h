@@ -47,7 +47,7 @@ struct sv_engine {
     float *masked;           /* [vocab] */
     uint64_t reserved;       /* bytes, of the jobs running */
     size_t turn;             /* whose prompt is first in the next step */
-    double token_s;          /* mean time of a prompt token, for pause_seconds */
+    double step_s, token_s;  /* mean time of a step without prompts, and of a prompt's token beside it */
     zamba_sequence *root;    /* an empty sequence: new ones are its forks, so that no room is asked for again */
     struct sv_cache *cache;  /* or NULL; only this thread's                                                   */
     struct sv_disk *disk;    /* its folder, or NULL                                                           */

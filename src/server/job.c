@@ -11,6 +11,8 @@
 #include "engine_impl.h"
 #include "state_store.h"
 
+#define MOST_TOPS ((size_t)1 << 24) /* alternatives beside the tokens of a prompt */
+
 /* ---- copies of what was asked ---- */
 
 static zamba_status no_memory(zamba_error *err)
@@ -72,6 +74,9 @@ static zamba_status check_request(const sv_engine *e, const sv_request *r, zamba
     if (r->top_logprobs > e->vocab || r->prompt_logprobs > e->vocab)
         return sv_fail(err, ZAMBA_E_ARG, "log-probabilities: %d beside each token, wanted at most %d",
                        r->top_logprobs > r->prompt_logprobs ? r->top_logprobs : r->prompt_logprobs, e->vocab);
+    if (r->prompt_logprobs > 0 && r->n_prompt > MOST_TOPS / (size_t)r->prompt_logprobs)
+        return sv_fail(err, ZAMBA_E_ARG, "log-probabilities: %d beside each of %zu prompt tokens are too many",
+                       r->prompt_logprobs, r->n_prompt);
     if (!(r->seconds >= 0))
         return sv_fail(err, ZAMBA_E_ARG, "time limit: %g seconds, wanted 0 (none) or more", r->seconds);
     return ZAMBA_OK;

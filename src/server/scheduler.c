@@ -132,6 +132,14 @@ static void refuse_late(sv_engine *e)
     }
 }
 
+static int others_go_on(const sv_engine *e)
+{
+    for (size_t i = 0; i < e->n_running; i++)
+        if (e->running[i]->phase != SV_LOADING && e->running[i]->phase != SV_ENDED)
+            return 1;
+    return 0;
+}
+
 /* A state to begin with. */
 static void prepare(sv_engine *e, sv_job *j)
 {
@@ -143,8 +151,8 @@ static void prepare(sv_engine *e, sv_job *j)
     zamba_status st = sv_begin(e, j, &err);
     while (st == ZAMBA_E_MEMORY && sv_make_room(e))
         st = sv_begin(e, j, &err);
-    if (st == ZAMBA_E_MEMORY && e->n_running > 1)
-        return; /* another step, when others may have ended */
+    if (st == ZAMBA_E_MEMORY && others_go_on(e))
+        return; /* another step, when they may have ended */
     if (st != ZAMBA_OK)
         end_job(e, j, st, err.message);
     else if (j->phase == SV_READING)
@@ -159,11 +167,12 @@ static size_t piece_end(const sv_job *j)
     return j->next_keep < j->n_keep ? j->keep_at[j->next_keep] : j->r.n_prompt;
 }
 
+/* Tokens of prompts in the next step: a step takes as long as one without any, and each of them something more. */
 static size_t prompt_budget(const sv_engine *e, size_t n_writing)
 {
     size_t n = e->o.prefill_tokens;
     if (e->o.pause_seconds > 0 && e->token_s > 0 && n_writing > 0) {
-        const double fits = e->o.pause_seconds / e->token_s;
+        const double room = e->o.pause_seconds - e->step_s, fits = room > 0 ? room / e->token_s : 0;
         n = fits < (double)n ? (size_t)fits : n;
     }
     return n < 16 ? 16 : n;
@@ -464,8 +473,10 @@ static void step(sv_engine *e)
     }
     compute(e, n);
     const double took = sv_now() - start;
-    if (n_tokens >= 16) {
-        const double each = took / (double)n_tokens;
+    if (n_tokens == 0) {
+        e->step_s = e->step_s > 0 ? 0.8 * e->step_s + 0.2 * took : took;
+    } else if (n_tokens >= 16) {
+        const double more = took > e->step_s ? took - e->step_s : 0, each = more / (double)n_tokens;
         e->token_s = e->token_s > 0 ? 0.8 * e->token_s + 0.2 * each : each;
     }
     pthread_mutex_lock(&e->lock);

@@ -466,6 +466,55 @@ static void test_close_under_way(void **state)
     }
 }
 
+/* Holds the engine's thread until the test has said all it wants to say at once. */
+static void mask_gate(void *state, float *logits, size_t vocab)
+{
+    atomic_int *gate = state;
+    (void)logits, (void)vocab;
+    atomic_fetch_or(gate, 1); /* it is here */
+    while (!(atomic_load(gate) & 2))
+        usleep(100);
+}
+
+/* With a bound for pauses prompts are read in pieces that shrink; a short prompt does not wait for a long one. */
+static void test_prompts_take_turns(void **state)
+{
+    static int32_t longer[450], shorter[20];
+    static heard a, b, c;
+    atomic_int gate = 0;
+    (void)state;
+    serving_ids(longer, 450, 1);
+    serving_ids(shorter, 20, 2);
+    sv_engine_options o = serving_options();
+    o.prefill_tokens = 64;
+    o.pause_seconds = 1e-6;
+    sv_engine *e = serving_open(model, o);
+    sv_request r = serving_request(shorter, 20, 400, 1);
+    r.ignore_eos = 1;
+    r.constraint = (sv_constraint){&gate, mask_gate, NULL, NULL};
+    sv_job *talks = serving_start(e, &r);
+    while (atomic_load(&gate) == 0)
+        usleep(100);
+    r = serving_request(longer, 450, 1, 2);
+    sv_job *first = serving_start(e, &r);
+    r = serving_request(shorter, 20, 1, 3);
+    sv_job *second = serving_start(e, &r);
+    atomic_fetch_or(&gate, 2);
+    serving_hear(second, &b);
+    serving_hear(first, &a);
+    assert_int_equal(a.end->status, ZAMBA_OK);
+    assert_true(a.last_done == 450);
+    assert_true(b.end->prefill_s < a.end->prefill_s); /* admitted together */
+    sv_job_close(talks);
+    r = serving_request(longer, 450, 1, 2);
+    serving_run(e, &r, &c);
+    check_same(&a, &c, "in small pieces");
+    heard_free(&a);
+    heard_free(&b);
+    heard_free(&c);
+    sv_engine_close(e);
+}
+
 /* ---- many threads ---- */
 
 enum { THREADS = 8, EACH = 25 };
@@ -547,11 +596,17 @@ static void test_load(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fair_queue),      cmocka_unit_test(test_alone_and_in_company),
-        cmocka_unit_test(test_chunked),         cmocka_unit_test(test_prompt_scores),
-        cmocka_unit_test(test_constraint),      cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_full_queue),      cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_close_under_way), cmocka_unit_test(test_load),
+        cmocka_unit_test(test_fair_queue),
+        cmocka_unit_test(test_alone_and_in_company),
+        cmocka_unit_test(test_chunked),
+        cmocka_unit_test(test_prompt_scores),
+        cmocka_unit_test(test_constraint),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_close_under_way),
+        cmocka_unit_test(test_prompts_take_turns),
+        cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
