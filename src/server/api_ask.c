@@ -13,6 +13,7 @@ void sv_ask_free(sv_ask *a)
     free(a->stop);
     free(a->bias);
     free(a->constraint_text);
+    sv_shared_grammar_unref(a->grammar);
     *a = (sv_ask){0};
 }
 
@@ -150,16 +151,6 @@ static int read_constraints(sv_ask *a, const json_t *o, sv_bad *bad)
     return ok;
 }
 
-/* Compiled once here, so that what is wrong with it is told before the answer begins. */
-static int try_constraint(const sv_ask *a, sv_bad *bad)
-{
-    sv_constraint c = {0};
-    const int ok = sv_ask_constraint(a, &c, bad);
-    if (c.state)
-        c.close(c.state);
-    return ok;
-}
-
 /* ---- The APIs ---- */
 
 int sv_ask_openai(sv_ask *a, const json_t *o, sv_bad *bad)
@@ -185,7 +176,7 @@ int sv_ask_openai(sv_ask *a, const json_t *o, sv_bad *bad)
     if (sv_field_get(o, "stream_options") && !a->stream)
         return sv_refuse(bad, 400, "invalid_value", "stream_options", "stream_options: without stream");
     return read_stop(a, sv_field_get(o, "stop"), "stop", bad) && read_bias(a, sv_field_get(o, "logit_bias"), bad) &&
-           read_constraints(a, o, bad) && try_constraint(a, bad);
+           read_constraints(a, o, bad) && sv_ask_compile(a, bad);
 }
 
 int sv_ask_ollama(sv_ask *a, const json_t *o, sv_bad *bad)
@@ -213,7 +204,7 @@ int sv_ask_ollama(sv_ask *a, const json_t *o, sv_bad *bad)
         return 0;
     if (json_is_string(format) && !json_string_length(format))
         a->constraint = SV_FREE;
-    return read_stop(a, sv_field_get(options, "stop"), "options.stop", bad) && try_constraint(a, bad);
+    return read_stop(a, sv_field_get(options, "stop"), "options.stop", bad) && sv_ask_compile(a, bad);
 }
 
 int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t *tools, sv_bad *bad)
@@ -234,13 +225,4 @@ int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t
                               : no_memory(bad);
     json_decref(request);
     return ok;
-}
-
-int sv_ask_constraint(const sv_ask *a, sv_constraint *out, sv_bad *bad)
-{
-    *out = (sv_constraint){0};
-    if (a->constraint == SV_FREE)
-        return 1;
-    return sv_refuse(bad, 501, "unsupported_parameter", a->constraint_field,
-                     "%s: constrained answers are not there yet", a->constraint_field);
 }

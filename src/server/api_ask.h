@@ -7,6 +7,7 @@
 #include "app.h"
 
 typedef enum sv_constraint_kind { SV_FREE, SV_JSON, SV_SCHEMA, SV_GBNF, SV_REGEX } sv_constraint_kind;
+typedef struct sv_shared_grammar sv_shared_grammar; /* of all answers to a request */
 
 typedef struct sv_ask {
     const sv_served *served;
@@ -20,6 +21,7 @@ typedef struct sv_ask {
     sv_constraint_kind constraint;
     char *constraint_text;        /* schema, grammar or pattern */
     const char *constraint_field; /* its name in the request */
+    sv_shared_grammar *grammar;
     int stream, include_usage, progress;
     sv_tool_form tools;
 } sv_ask;
@@ -32,7 +34,10 @@ int sv_ask_openai(sv_ask *a, const json_t *o, sv_bad *bad);
 int sv_ask_ollama(sv_ask *a, const json_t *o, sv_bad *bad);
 /* A conversation as the one prompt. */
 int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t *tools, sv_bad *bad);
-/* The constraint of one answer; none: state NULL. */
+/* Compile the constraint (api_constraint.c); without one there is nothing to do. */
+int sv_ask_compile(sv_ask *a, sv_bad *bad);
+/* The constraint of one answer; none: state NULL. It may outlive the ask. */
 int sv_ask_constraint(const sv_ask *a, sv_constraint *out, sv_bad *bad);
+void sv_shared_grammar_unref(sv_shared_grammar *g);
 
 #endif
