@@ -241,6 +241,24 @@ static void count_cached(sv_engine *e, const sv_job *j)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* Is another prompt being read that will leave a state which saves this one LEAST_GAP tokens or more beyond `n`? */
+static int is_coming(const sv_engine *e, const sv_job *j, size_t n)
+{
+    for (size_t i = 0; i < e->n_running; i++) {
+        const sv_job *o = e->running[i];
+        size_t same = 0;
+        if (o == j || o->phase != SV_READING || o->n_keep == o->next_keep || !uses_cache(e, o))
+            continue;
+        const size_t most = o->r.n_prompt < j->r.n_prompt ? o->r.n_prompt : j->r.n_prompt - 1;
+        while (same < most && o->r.prompt[same] == j->r.prompt[same])
+            same++;
+        for (size_t k = o->next_keep; k < o->n_keep && o->keep_at[k] <= same; k++)
+            if (o->keep_at[k] >= n + LEAST_GAP)
+                return 1;
+    }
+    return 0;
+}
+
 static zamba_status from_cache(sv_engine *e, sv_job *j, zamba_error *err)
 {
     sv_lookup l = {0};
@@ -249,6 +267,8 @@ static zamba_status from_cache(sv_engine *e, sv_job *j, zamba_error *err)
         const size_t n = e->disk != NULL && !j->no_disk ? sv_disk_find(e->disk, j->r.prompt, j->r.n_prompt, l.n) : 0;
         if (n > 0 && n >= l.n + NEAR_END && send_for(e, j, n))
             return ZAMBA_OK;
+        if (is_coming(e, j, l.n))
+            return ZAMBA_OK; /* asked again in the next step */
     }
     const zamba_status st = zamba_sequence_fork(&j->seq, l.state != NULL ? l.state : e->root, err);
     if (st != ZAMBA_OK)

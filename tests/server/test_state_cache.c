@@ -299,6 +299,50 @@ static void test_again_edited_shared(void **state)
     sv_engine_close(e);
 }
 
+/* The same prompt several times at once is read once. */
+static void test_at_once(void **state)
+{
+    enum { N = 6 };
+    static heard h[N];
+    sv_job *jobs[N];
+    int32_t ids[300], after[N][320];
+    const size_t border = 250;
+    sv_stats s;
+    (void)state;
+    sv_engine_options o = serving_options();
+    o.cache_bytes = (uint64_t)256 << 20;
+    o.prefill_tokens = 64;
+    sv_engine *e = serving_open(model, o);
+    serving_ids(ids, 300, 5);
+    for (size_t i = 0; i < N; i++) {
+        const sv_request r = serving_request(ids, 300, 4, i);
+        jobs[i] = serving_start(e, &r);
+    }
+    for (size_t i = 0; i < N; i++) {
+        serving_hear(jobs[i], &h[i]);
+        assert_int_equal(h[i].end->status, ZAMBA_OK);
+        heard_free(&h[i]);
+    }
+    sv_engine_stats(e, &s);
+    assert_int_equal(s.prompt_tokens, 300 + N - 1);
+    /* and so is a beginning that ends with a message */
+    for (size_t i = 0; i < N; i++) {
+        serving_ids(after[i], 250, 6);
+        serving_ids(after[i] + 250, 20, 300 + i);
+        sv_request r = serving_request(after[i], 270, 4, i);
+        r.borders = &border;
+        r.n_borders = 1;
+        jobs[i] = serving_start(e, &r);
+    }
+    for (size_t i = 0; i < N; i++) {
+        serving_hear(jobs[i], &h[i]);
+        heard_free(&h[i]);
+    }
+    sv_engine_stats(e, &s);
+    assert_int_equal(s.prompt_tokens, 300 + N - 1 + 250 + 20 * N);
+    sv_engine_close(e);
+}
+
 /* ---- the disk ---- */
 
 static size_t files_in(const char *folder, char last[512])
@@ -529,11 +573,11 @@ static void test_saved_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree),         cmocka_unit_test(test_tree_counts),
-        cmocka_unit_test(test_same_tokens),  cmocka_unit_test(test_same_tokens_in_chunks),
-        cmocka_unit_test(test_ten_turns),    cmocka_unit_test(test_again_edited_shared),
-        cmocka_unit_test(test_disk),         cmocka_unit_test(test_saved),
-        cmocka_unit_test(test_saved_bounds),
+        cmocka_unit_test(test_tree),        cmocka_unit_test(test_tree_counts),
+        cmocka_unit_test(test_same_tokens), cmocka_unit_test(test_same_tokens_in_chunks),
+        cmocka_unit_test(test_ten_turns),   cmocka_unit_test(test_again_edited_shared),
+        cmocka_unit_test(test_at_once),     cmocka_unit_test(test_disk),
+        cmocka_unit_test(test_saved),       cmocka_unit_test(test_saved_bounds),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
