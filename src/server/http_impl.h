@@ -12,7 +12,7 @@
 
 #include "auth.h"
 #include "http.h"
-#include "limits.h"
+#include "rate.h"
 #include "router.h"
 
 typedef struct sv_bytes {
@@ -47,9 +47,9 @@ typedef enum sv_conn_phase {
 /* One socket; all under the table lock. */
 typedef struct sv_conn {
     uint64_t id; /* generation and slot */
-    int fd, watched;
+    int fd;
     sv_conn_phase phase;
-    double since;
+    double since, hung; /* hung: when the client hung up; 0: it has not */
     size_t body_bytes;
     sv_exchange *current; /* between uri and completion */
     char address[64];

@@ -17,8 +17,32 @@
 
 enum { EVENTS = 64, TICK_MS = 250 };
 
+/* Seconds in which libmicrohttpd is to close what the client closed; when the last bytes and the end come together it
+ * sees the bytes only. */
+#define LINGER 0.5
+
 /* A slow body is given this many bytes a second beside its seconds. */
 #define SLOWEST_BODY 16384.0
+
+/* Wait until the client hangs up; `again` after that was told once. */
+static void arm(sv_http *h, sv_conn *c, int again)
+{
+#if defined(__linux__)
+    struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.u64 = c->id};
+    epoll_ctl(h->epoll_fd, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &ev);
+#else
+    (void)h, (void)c, (void)again;
+#endif
+}
+
+static void disarm(sv_http *h, sv_conn *c)
+{
+#if defined(__linux__)
+    epoll_ctl(h->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+#else
+    (void)h, (void)c;
+#endif
+}
 
 sv_conn *sv_watch_add(sv_http *h, int fd, const char *address)
 {
@@ -49,6 +73,7 @@ sv_conn *sv_watch_add(sv_http *h, int fd, const char *address)
         c->id = (uint64_t)++h->generations[i] << 32 | i;
         h->slots[i] = c;
         h->n_connections++;
+        arm(h, c, 0);
     } else {
         free(c);
         c = NULL;
@@ -57,22 +82,11 @@ sv_conn *sv_watch_add(sv_http *h, int fd, const char *address)
     return c;
 }
 
-static void unwatch(sv_http *h, sv_conn *c)
-{
-#if defined(__linux__)
-    if (c->watched)
-        epoll_ctl(h->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
-#else
-    (void)h;
-#endif
-    c->watched = 0;
-}
-
 void sv_watch_remove(sv_http *h, sv_conn *c)
 {
     pthread_mutex_lock(&h->table_lock);
     const size_t i = (size_t)(c->id & 0xFFFFFFFF);
-    unwatch(h, c);
+    disarm(h, c);
     h->slots[i] = NULL;
     h->free_slots[h->n_free++] = i;
     h->n_connections--;
@@ -87,16 +101,8 @@ void sv_watch_phase(sv_http *h, sv_conn *c, sv_conn_phase phase, sv_exchange *e)
     c->since = sv_now();
     c->body_bytes = 0;
     c->current = e;
-    if (phase == SV_CONN_WORK && !c->watched) {
-#if defined(__linux__)
-        struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.u64 = c->id};
-        c->watched = epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev) == 0;
-#else
-        c->watched = 1;
-#endif
-    } else if (phase != SV_CONN_WORK) {
-        unwatch(h, c);
-    }
+    if (phase == SV_CONN_WORK)
+        arm(h, c, 1);
     pthread_mutex_unlock(&h->table_lock);
 }
 
@@ -164,13 +170,16 @@ static sv_exchange *look_at(sv_http *h, sv_conn *c, double now)
 #endif
         break;
     }
-    if (!late && !stuck)
+    const int hung = c->hung > 0 && now - c->hung > LINGER;
+    if (!late && !stuck && !hung)
         return NULL;
-    atomic_fetch_add(&h->n_timed_out, 1);
-    if (words)
+    if (!hung)
+        atomic_fetch_add(&h->n_timed_out, 1);
+    if (words && !hung)
         sv_watch_last_words(c->fd, c->current && c->current->path && sv_path_is_ollama(c->current->path), 408);
     shutdown(c->fd, SHUT_RDWR);
     c->since = now;
+    c->hung = 0;
     if (stuck && !atomic_load(&c->current->gone)) {
         atomic_fetch_add(&c->current->refs, 1);
         return c->current;
@@ -212,6 +221,8 @@ void sv_watch_leave_all(sv_http *h)
             sv_conn *c = h->slots[from];
             if (!c || !c->current)
                 continue;
+            if (c->phase != SV_CONN_WORK) /* libmicrohttpd waits for the rest of it */
+                shutdown(c->fd, SHUT_RDWR);
             atomic_fetch_add(&c->current->refs, 1);
             list[n++] = c->current;
         }
@@ -233,9 +244,11 @@ static void wait_for_events(sv_http *h)
     for (int k = 0; k < got; k++) {
         const size_t i = (size_t)(events[k].data.u64 & 0xFFFFFFFF);
         sv_conn *c = i < h->n_slots ? h->slots[i] : NULL;
-        if (!c || c->id != events[k].data.u64 || !c->current)
+        if (!c || c->id != events[k].data.u64)
             continue;
-        /* The answer is whole: the client may hang up. */
+        c->hung = sv_now();
+        if (!c->current || c->phase != SV_CONN_WORK)
+            continue;
         atomic_fetch_add(&h->n_gone, 1);
         atomic_fetch_add(&c->current->refs, 1);
         list[n++] = c->current;

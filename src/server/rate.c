@@ -1,6 +1,6 @@
-/* limits.c — a bucket of requests for each of those who ask, refilled as time goes on. A bounded table: who is not in
+/* rate.c — a bucket of requests for each of those who ask, refilled as time goes on. A bounded table: who is not in
  * it takes the place of whoever was away longest. */
-#include "limits.h"
+#include "rate.h"
 
 #include <stdint.h>
 #include <stdlib.h>

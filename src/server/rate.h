@@ -1,6 +1,6 @@
-/* limits.h — how many requests each key (or, without keys, each address) may make in a minute. */
-#ifndef SV_LIMITS_H
-#define SV_LIMITS_H
+/* rate.h — how many requests each key (or, without keys, each address) may make in a minute. */
+#ifndef SV_RATE_H
+#define SV_RATE_H
 
 #include <pthread.h>
 #include <stddef.h>
