@@ -46,7 +46,7 @@ typedef struct sv_route {
     size_t max_body; /* bytes; 0: the server's */
 } sv_route;
 
-/* The routes of the APIs (api_routes.c). Those of the server itself are in status.c (part of every server) and
+/* The routes of the APIs (api_routes.c). Those of the server itself are in health.c (part of every server) and
  * metrics.c. */
 extern const sv_route sv_api_routes[];
 extern const size_t sv_n_api_routes;

@@ -180,7 +180,7 @@ void sv_admit_body(sv_exchange *e);
 json_t *sv_error_body(int ollama, int status, const char *type, const char *param, const char *code,
                       const char *message);
 
-/* status.c */
+/* health.c */
 extern const sv_route sv_status_routes[];
 extern const size_t sv_n_status_routes;
 

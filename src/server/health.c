@@ -1,4 +1,4 @@
-/* status.c — what those ask who look after the server: is it alive, is it ready, which version. No key needed, nothing
+/* health.c — what those ask who look after the server: is it alive, is it ready, which version. No key needed, nothing
  * about requests told. /metrics and /props, which know the engine, are in metrics.c. */
 #include <string.h>
 
