@@ -132,6 +132,17 @@ const cli_command cli_commands[] = {
      "llama.cpp's "
      "llama-imatrix writes it.",
      "zamba imatrix Zamba2-1.2B -f calibration.txt -o imatrix.gguf"},
+    {"serve", CLI_SERVE, cmd_serve, "[MODEL]", "answer over HTTP: the APIs of OpenAI and Ollama",
+     "Listens at 127.0.0.1 port 8080 and prints a line once it does. Clients of OpenAI's API take "
+     "http://127.0.0.1:8080/v1 as their base URL, those of Ollama's http://127.0.0.1:8080.\n\n"
+     "Only this machine is answered unless --host says otherwise, and then only with a key. Many requests are answered "
+     "together; what was read once is kept and not read again. SIGTERM and Ctrl-C let answers under way finish. "
+     "docs/SERVER.md has the whole story.",
+     "zamba serve\n"
+     "zamba serve Zamba2-2.7B-instruct --port 8081 --slots 4\n"
+     "zamba serve Zamba2-2.7B-instruct --host 0.0.0.0 --api-key-file keys.txt\n"
+     "curl http://127.0.0.1:8080/v1/chat/completions -H \"Content-Type: application/json\" \\\n"
+     "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden|grads [MODEL] --ids FILE -o OUT",
      "write logits, hidden states or gradients, to compare with others",
      "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "

@@ -36,6 +36,7 @@ int cmd_imatrix(const cli_args *args);
 int cmd_data(const cli_args *args);
 int cmd_train(const cli_args *args);
 int cmd_train_tokenizer(const cli_args *args);
+int cmd_serve(const cli_args *args);
 int cmd_report(const cli_args *args);
 int cmd_help(const cli_args *args);
 int cmd_man(const cli_args *args);

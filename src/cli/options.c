@@ -13,13 +13,28 @@
 #include "common.h"
 #include "zamba.h"
 
-enum { G_MODEL, G_PROMPT, G_LENGTH, G_SAMPLING, G_STATE, G_DATA, G_TRAIN, G_MEASURE, G_QUANTIZE, G_OUTPUT, G_GENERAL };
+enum {
+    G_MODEL,
+    G_PROMPT,
+    G_LENGTH,
+    G_SAMPLING,
+    G_STATE,
+    G_DATA,
+    G_TRAIN,
+    G_SERVE,
+    G_ACCESS,
+    G_MEASURE,
+    G_QUANTIZE,
+    G_OUTPUT,
+    G_GENERAL
+};
 
 const char *const cli_groups[] = {
     [G_MODEL] = "Model",       [G_PROMPT] = "Prompt and text", [G_LENGTH] = "Length",
     [G_SAMPLING] = "Sampling", [G_STATE] = "Saved state",      [G_DATA] = "Data",
-    [G_TRAIN] = "Training",    [G_MEASURE] = "Measuring",      [G_QUANTIZE] = "Quantizing",
-    [G_OUTPUT] = "Output",     [G_GENERAL] = "General",
+    [G_TRAIN] = "Training",    [G_SERVE] = "Serving",          [G_ACCESS] = "Access",
+    [G_MEASURE] = "Measuring", [G_QUANTIZE] = "Quantizing",    [G_OUTPUT] = "Output",
+    [G_GENERAL] = "General",
 };
 const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
 
@@ -30,8 +45,8 @@ const cli_option cli_options[] = {
     {"model", 'm', CLI_TEXT, "MODEL", CLI_WORK | CLI_TRAIN | CLI_DATA, G_MODEL, AT(model), 0, 0,
      "the model that comes with zamba",
      "Checkpoint folder or GGUF file, or the name of a folder in models/. The same as the word MODEL."},
-    {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL, G_MODEL, AT(ctx_size), 0,
-     1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
+    {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL | CLI_SERVE, G_MODEL,
+     AT(ctx_size), 0, 1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
     {"threads", 't', CLI_TEXT, "N",
      (CLI_FORWARD & ~CLI_BENCH) | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT | CLI_TRAIN | CLI_MERGE, G_MODEL,
      AT(threads_given), 0, 0, "all cores",
@@ -59,7 +74,7 @@ const cli_option cli_options[] = {
      "LoRA adapter beside the weights, as PEFT saves it: its folder, or adapter_model.safetensors in it; SCALE makes "
      "it "
      "stronger or weaker (1). May be given more than once."},
-    {"recurrent", 0, CLI_FLAG, NULL, CLI_FORWARD, G_MODEL, AT(recurrent), 0, 0, "",
+    {"recurrent", 0, CLI_FLAG, NULL, CLI_FORWARD & ~CLI_SERVE, G_MODEL, AT(recurrent), 0, 0, "",
      "Read prompts token by token in the Mamba-2 layers too: slower, but then logits are the same bits however many "
      "tokens were read together."},
     {"cache-type-k -ctk", 0, CLI_CHOICE, "auto|f32|f16|bf16|q8_0", CLI_FORWARD | CLI_INSPECT, G_MODEL, AT(cache_type_k),
@@ -103,7 +118,7 @@ const cli_option cli_options[] = {
      "256; in chat until the model ends", "Most tokens to write; -1: until the model ends or the context is full."},
     {"stop reverse-prompt", 'r', CLI_LIST, "TEXT", CLI_SAMPLING, G_LENGTH, AT(stop), 0, 0, "",
      "End before this text would be written. May be given more than once."},
-    {"ignore-eos", 0, CLI_FLAG, NULL, CLI_FORWARD, G_LENGTH, AT(ignore_eos), 0, 0, "",
+    {"ignore-eos", 0, CLI_FLAG, NULL, CLI_FORWARD & ~CLI_SERVE, G_LENGTH, AT(ignore_eos), 0, 0, "",
      "Never choose the end-of-text id. (No effect where nothing is written.)"},
 
     {"seed", 's', CLI_INT, "N", CLI_SAMPLING, G_SAMPLING, AT(seed), -1, 9.2233720368547748e18, "random",
@@ -299,6 +314,64 @@ const cli_option cli_options[] = {
     {"json", 0, CLI_FLAG, NULL, CLI_TRAIN, G_OUTPUT, AT(json), 0, 0, "",
      "Write a JSON line for steps, measurements and samples."},
 
+    {"no-recurrent", 0, CLI_FLAG, NULL, CLI_SERVE, G_MODEL, AT(serving.no_recurrent), 0, 0, "",
+     "Read prompts in pieces of 64 tokens in the Mamba-2 layers: faster; but then states are kept only at multiples of "
+     "64 tokens of prompts, and more of a conversation is read again."},
+    {"alias served-model-name", 'a', CLI_TEXT, "NAME", CLI_SERVE, G_MODEL, AT(serving.alias), 0, 0,
+     "the last part of its path", "Name of the model, as clients call it."},
+    {"host", 0, CLI_TEXT, "ADDRESS", CLI_SERVE, G_SERVE, AT(serving.host), 0, 0, "127.0.0.1",
+     "Where to listen. Beyond this machine (0.0.0.0 is everywhere) a key is needed."},
+    {"port", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.port), 0, 65535, NULL,
+     "Port to listen at; 0: any that is free."},
+    {"slots parallel np", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.slots), 1, 4096, NULL,
+     "Answers that are written at the same time; each holds a state."},
+    {"queue", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.queue), 0, 1e6, NULL,
+     "Requests that may wait for a slot; more are refused (429)."},
+    {"queue-per-key", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.queue_per_key), 0, 1e6, "as many as there are",
+     "Requests of one key that may wait and be answered."},
+    {"prefill-tokens", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.prefill_tokens), 1, 1 << 20, NULL,
+     "Most tokens of prompts that are read between two tokens of the answers under way."},
+    {"max-pause", 0, CLI_REAL, "SECONDS", CLI_SERVE, G_SERVE, AT(serving.max_pause), 0, 3600, NULL,
+     "Read prompts in smaller pieces where answers under way would wait longer; 0: never."},
+    {"memory", 0, CLI_INT, "MIB", CLI_SERVE, G_SERVE, AT(serving.memory), 0, 1e9, "what the system has",
+     "For the states of answers under way."},
+    {"timeout", 0, CLI_REAL, "SECONDS", CLI_SERVE, G_SERVE, AT(serving.timeout), 0, 1e7, NULL,
+     "Most time of an answer; 0: any."},
+    {"drain-seconds", 0, CLI_REAL, "SECONDS", CLI_SERVE, G_SERVE, AT(serving.drain_seconds), 0, 1e6, NULL,
+     "How long answers may go on after SIGTERM or Ctrl-C; a second signal ends at once."},
+    {"cache-ram", 0, CLI_INT, "MIB", CLI_SERVE, G_STATE, AT(serving.cache_ram), 0, 1e9, NULL,
+     "Memory for states of what was read, so that it is not read again; 0: none."},
+    {"cache-folder", 0, CLI_TEXT, "FOLDER", CLI_SERVE, G_STATE, AT(serving.cache_folder), 0, 0, "",
+     "States that have no room in memory go to this folder."},
+    {"cache-folder-size", 0, CLI_INT, "MIB", CLI_SERVE, G_STATE, AT(serving.cache_folder_size), 1, 1e9, NULL,
+     "Most bytes of --cache-folder."},
+    {"states-folder", 0, CLI_TEXT, "FOLDER", CLI_SERVE, G_STATE, AT(serving.states_folder), 0, 0, "in memory only",
+     "Where states that clients save outlive the program."},
+    {"states-size", 0, CLI_INT, "MIB", CLI_SERVE, G_STATE, AT(serving.states_size), 1, 1e9, NULL,
+     "Most bytes of states that clients save."},
+    {"api-key", 0, CLI_LIST, "KEY", CLI_SERVE, G_ACCESS, AT(serving.api_keys), 0, 0, "",
+     "Ask for this key (Authorization: Bearer KEY) everywhere but at /health, /livez, /readyz. May be given more than "
+     "once; other users see it in the list of processes, so --api-key-file is better."},
+    {"api-key-file", 0, CLI_TEXT, "FILE", CLI_SERVE, G_ACCESS, AT(serving.api_key_file), 0, 0, "",
+     "Keys, one a line: NAME KEY, or KEY alone; lines that begin with # are passed over. The names stand in the log."},
+    {"allow-anonymous", 0, CLI_FLAG, NULL, CLI_SERVE, G_ACCESS, AT(serving.allow_anonymous), 0, 0, "",
+     "Answer other machines without a key."},
+    {"allow-origin", 0, CLI_LIST, "ORIGIN", CLI_SERVE, G_ACCESS, AT(serving.origins), 0, 0, "none",
+     "Pages of this site, such as https://example.org, may ask (CORS); * is any. May be given more than once."},
+    {"allow-host", 0, CLI_LIST, "NAME", CLI_SERVE, G_ACCESS, AT(serving.hosts), 0, 0, "",
+     "Another name that clients may call this server by (the header Host), as behind a proxy; * is any. May be given "
+     "more than once."},
+    {"max-body", 0, CLI_INT, "MIB", CLI_SERVE, G_ACCESS, AT(serving.max_body), 1, 65536, NULL,
+     "Largest body of a request (413); states have a limit of their own."},
+    {"max-connections", 0, CLI_INT, "N", CLI_SERVE, G_ACCESS, AT(serving.max_connections), 1, 1e6, NULL,
+     "Connections open at once, at most what the limit of descriptors allows."},
+    {"max-connections-per-address", 0, CLI_INT, "N", CLI_SERVE, G_ACCESS, AT(serving.max_connections_per_address), 0,
+     1e6, "1024; on loopback any", "Connections of one address."},
+    {"requests-per-minute", 0, CLI_INT, "N", CLI_SERVE, G_ACCESS, AT(serving.requests_per_minute), 0, 1e9, NULL,
+     "Of one key, or without keys of one address (429); 0: any."},
+    {"log-prompts", 0, CLI_FLAG, NULL, CLI_SERVE, G_OUTPUT, AT(serving.log_prompts), 0, 0, "",
+     "Write prompts to the log too. Without it they are never written."},
+
     {"dry-run", 0, CLI_FLAG, NULL, CLI_QUANTIZE, G_QUANTIZE, AT(dry_run), 0, 0, "",
      "Only tell what each tensor would become and how large the file would be; OUT may be left out."},
     {"tensor-type", 0, CLI_LIST, "PATTERN=TYPE", CLI_QUANTIZE, G_QUANTIZE, AT(tensor_types), 0, 0, "",
@@ -331,7 +404,7 @@ const cli_option cli_options[] = {
     {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
     {"json", 0, CLI_FLAG, NULL,
      CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_MERGE |
-         CLI_EVAL | CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT,
+         CLI_EVAL | CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT | CLI_SERVE,
      G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
     {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
      "Read JSON lines from standard input, write one JSON line for each."},
@@ -450,6 +523,18 @@ void cli_args_init(cli_args *args)
                      .beta = 0.1,
                      .distill_alpha = 0.5,
                      .distill_temperature = 2},
+        .serving = {.port = 8080,
+                    .slots = 8,
+                    .queue = 1024,
+                    .prefill_tokens = 256,
+                    .cache_ram = 1024,
+                    .cache_folder_size = 8192,
+                    .states_size = 4096,
+                    .max_body = 32,
+                    .max_connections = 4096,
+                    .timeout = 600,
+                    .drain_seconds = 30,
+                    .max_pause = 0.5},
     };
 }
 
@@ -463,6 +548,9 @@ void cli_args_free(cli_args *args)
     free(args->special_tokens.items);
     free(args->training.data.items);
     free(args->training.sample_prompts.items);
+    free(args->serving.api_keys.items);
+    free(args->serving.origins.items);
+    free(args->serving.hosts.items);
 }
 
 const char *cli_option_name(const cli_option *o, size_t i, size_t *n)

@@ -29,8 +29,9 @@ enum {
     CLI_REPORT = 1 << 22,
     CLI_MERGE = 1 << 23,
     CLI_DATA = 1 << 21,
+    CLI_SERVE = 1 << 24,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
-    CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX,
+    CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX | CLI_SERVE,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT |
                CLI_MERGE,
     CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
@@ -61,6 +62,16 @@ typedef struct cli_training {
     double lora_alpha, lora_dropout;
     const char *lora_targets;
 } cli_training;
+
+/* What `zamba serve` is told; sizes in MiB, times in seconds. */
+typedef struct cli_serving {
+    const char *host, *alias, *api_key_file, *cache_folder, *states_folder;
+    cli_list api_keys, origins, hosts;
+    int64_t port, slots, queue, queue_per_key, prefill_tokens, cache_ram, cache_folder_size, states_size, memory;
+    int64_t max_body, max_connections, max_connections_per_address, requests_per_minute;
+    double timeout, drain_seconds, max_pause;
+    bool allow_anonymous, log_prompts, no_recurrent;
+} cli_serving;
 
 /* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */
 typedef struct cli_args {
@@ -116,6 +127,7 @@ typedef struct cli_args {
     int64_t report_format, chunk;
 
     cli_training training;
+    cli_serving serving;
 
     int64_t progress, color;
     bool verbose, help, version;

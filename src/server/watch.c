@@ -140,6 +140,16 @@ static int is_stuck(sv_http *h, sv_exchange *e, double now)
     return stuck;
 }
 
+/* Did the client get all of its answer? Then it may hang up. */
+static int is_over(sv_exchange *e)
+{
+    pthread_mutex_lock(&e->lock);
+    const int over =
+        (e->kind == SV_WHOLE && e->queued) || (e->kind == SV_STREAM && e->ended && e->out.n == e->out.from);
+    pthread_mutex_unlock(&e->lock);
+    return over;
+}
+
 #if !defined(__linux__)
 static int is_closed(int fd)
 {
@@ -247,7 +257,7 @@ static void wait_for_events(sv_http *h)
         if (!c || c->id != events[k].data.u64)
             continue;
         c->hung = sv_now();
-        if (!c->current || c->phase != SV_CONN_WORK)
+        if (!c->current || c->phase != SV_CONN_WORK || is_over(c->current))
             continue;
         atomic_fetch_add(&h->n_gone, 1);
         atomic_fetch_add(&c->current->refs, 1);
