@@ -152,11 +152,11 @@ static int check_ids(const json_t *v, double lo, double hi, const char *path, sv
         const json_t *id = json_array_get(v, i);
         char at[160];
         snprintf(at, sizeof at, "%.120s[%zu]", path, i);
-        if (!json_is_integer(id))
+        const double x = json_number_value(id);
+        if (!json_is_number(id) || x != floor(x))
             ok = wrong_type(bad, at, id, "a token id");
-        else if (json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            ok = sv_refuse(bad, 400, "invalid_value", at, "%s: %lld is no token id", at,
-                           (long long)json_integer_value(id));
+        else if (!(x >= 0 && x <= SV_MAX_INT))
+            ok = sv_refuse(bad, 400, "invalid_value", at, "%s: %.10g is no token id", at, x);
     }
     return ok;
 }
@@ -170,7 +170,7 @@ static int check_prompt(const json_t *v, const sv_field *f, const char *path, sv
     if (!json_array_size(v))
         return sv_refuse(bad, 400, "empty_array", path, "%s: an empty list", path);
     const json_t *first = json_array_get(v, 0);
-    if (json_is_integer(first))
+    if (json_is_number(first))
         return check_ids(v, 1, SV_MAX_INT, path, bad);
     int ok = check_count(v, f->lo, f->hi, path, "prompts", bad);
     for (size_t i = 0; ok && i < json_array_size(v); i++) {

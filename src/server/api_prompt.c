@@ -55,10 +55,10 @@ static int read_ids(sv_prompt *p, const zamba_model *m, const json_t *v, const c
     if (!p->ids)
         return no_memory(bad);
     for (size_t i = 0; i < p->n; i++) {
-        const json_int_t id = json_integer_value(json_array_get(v, i));
+        const double id = json_number_value(json_array_get(v, i)); /* 5.0 is an id too */
         if (id < 0 || id >= info.vocab_size)
-            return sv_refuse(bad, 400, "invalid_value", param, "%s: token id %lld at %zu, wanted 0 to %d", param,
-                             (long long)id, i, info.vocab_size - 1);
+            return sv_refuse(bad, 400, "invalid_value", param, "%s: token id %.10g at %zu, wanted 0 to %d", param, id,
+                             i, info.vocab_size - 1);
         p->ids[i] = (int32_t)id;
     }
     return 1;
@@ -67,7 +67,7 @@ static int read_ids(sv_prompt *p, const zamba_model *m, const json_t *v, const c
 int sv_prompts_read(sv_prompt **out, size_t *n, const zamba_model *m, const json_t *v, int add_special,
                     const char *param, sv_bad *bad)
 {
-    const int one = json_is_string(v) || json_is_integer(json_array_get(v, 0));
+    const int one = json_is_string(v) || json_is_number(json_array_get(v, 0));
     *n = one ? 1 : json_array_size(v);
     *out = calloc(*n ? *n : 1, sizeof **out);
     if (!*out)

@@ -103,7 +103,7 @@ void sv_detokenize(sv_exchange *r, void *app)
     if (!ids)
         sv_refuse(&bad, 503, "unavailable", NULL, "no memory for the request");
     for (size_t i = 0; ids && i < n; i++) {
-        ids[i] = (int32_t)json_integer_value(json_array_get(tokens, i));
+        ids[i] = (int32_t)json_number_value(json_array_get(tokens, i));
         if (t && ids[i] >= zamba_tokenizer_n_vocab(t))
             sv_refuse(&bad, 400, "invalid_value", "tokens", "tokens[%zu]: found %d, wanted 0 to %d", i, ids[i],
                       zamba_tokenizer_n_vocab(t) - 1);

@@ -70,8 +70,9 @@ static json_t *operation(const sv_route *r, const sv_description *d)
                           "responses", responses(r, d));
     json_t *parameters = json_array();
     if (strstr(r->pattern, "{id"))
-        json_array_append_new(parameters, json_pack("{s:s,s:s,s:b,s:{s:s,s:i}}", "name", "id", "in", "path", "required",
-                                                    1, "schema", "type", "string", "minLength", 1));
+        json_array_append_new(parameters,
+                              json_pack("{s:s,s:s,s:b,s:{s:s,s:s}}", "name", "id", "in", "path", "required", 1,
+                                        "schema", "type", "string", "pattern", "^[^\\u0000-\\u001f\\u007f]+$"));
     json_object_set_new(o, "parameters", parameters);
     json_t *body = d->fields                    ? content("application/json", reference(d->id))
                    : (r->flags & SV_ROUTE_BODY) ? content("application/octet-stream", json_object())
