@@ -367,7 +367,6 @@ static void test_hostile(void **state)
     hostile(ZAMBA_GRAMMAR_REGEX, repeated("", "a|", 600000, "b"), "bytes of text");
     hostile(ZAMBA_GRAMMAR_REGEX, repeated("", "(", 100000, ""), "too deep");
     hostile(ZAMBA_GRAMMAR_GBNF, repeated("root ::= ", "(", 1000, ""), "line 1");
-    hostile(ZAMBA_GRAMMAR_JSON_SCHEMA, repeated("", "{\"items\":", 1000, "{}"), "");
     /* what is accepted is walked within its limits, or given up */
     static const char *const heavy[] = {"(a|b|ab)*c",  "((a*)*)*b",          "(a?){300}a{300}",
                                         "(.*a.*){30}", "(a{0,300}){0,300}b", "((a|aa){1,90}){1,90}b"};
