@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include "clock.h"
 #include "engine_impl.h"
 
@@ -172,7 +176,8 @@ static size_t prompt_budget(const sv_engine *e, size_t n_writing)
 {
     size_t n = e->o.prefill_tokens;
     if (e->o.pause_seconds > 0 && e->token_s > 0 && n_writing > 0) {
-        const double room = e->o.pause_seconds - e->step_s, fits = room > 0 ? room / e->token_s : 0;
+        const double left = e->o.pause_seconds - e->step_s, least = e->o.pause_seconds / 4,
+                     fits = (left > least ? left : least) / e->token_s; /* prompts must go on, too */
         n = fits < (double)n ? (size_t)fits : n;
     }
     return n < 16 ? 16 : n;
@@ -530,6 +535,31 @@ static void end_waiting(sv_engine *e)
     }
 }
 
+/* Under the lock. After a second without work the memory of the last rush goes back to the system. */
+static void wait_for_work(sv_engine *e)
+{
+    const double idle_at = sv_now() + 1;
+    int trimmed = 0;
+    while (e->n_running == 0 && !e->closing) {
+        if (trimmed)
+            pthread_cond_wait(&e->work, &e->lock);
+        else
+            sv_cond_wait_until(&e->work, &e->lock, idle_at);
+        admit(e);
+#if defined(__GLIBC__)
+        if (e->n_running == 0 && !e->closing && !trimmed && sv_now() >= idle_at) {
+            pthread_mutex_unlock(&e->lock);
+            malloc_trim(0);
+            pthread_mutex_lock(&e->lock);
+            trimmed = 1;
+            admit(e);
+        }
+#else
+        trimmed = 1;
+#endif
+    }
+}
+
 void *sv_engine_run(void *engine)
 {
     sv_engine *e = engine;
@@ -538,10 +568,7 @@ void *sv_engine_run(void *engine)
         refuse_late(e);
         pthread_mutex_lock(&e->lock);
         admit(e);
-        while (e->n_running == 0 && !e->closing) {
-            pthread_cond_wait(&e->work, &e->lock);
-            admit(e);
-        }
+        wait_for_work(e);
         const int closing = e->closing;
         pthread_mutex_unlock(&e->lock);
         if (closing)
