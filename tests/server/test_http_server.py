@@ -331,7 +331,7 @@ class Gone(unittest.TestCase):
             c.close()
 
     def test_slow_requests(self):
-        with Server("header_s=1", "body_s=1", "idle_s=1") as s:
+        with Server("header_s=0.3", "body_s=0.3", "idle_s=0.3") as s:
             start = time.time()
             for data in (b"", b"GET /v1/echo/a HT", b"GET /v1/echo/a HTTP/1.1\r\nHost: loc"):
                 reply = s.raw(data)
