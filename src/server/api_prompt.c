@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum { LAST_BORDERS = 6 }; /* looked for at the end of a conversation, beside that of the first message */
 
@@ -274,8 +275,11 @@ static json_t *call_of(const json_t *o, size_t index)
         arguments = json_object_get(o, "parameters");
     if (!json_is_string(name) || !json_string_length(name) || !(json_is_object(arguments) || json_is_string(arguments)))
         return NULL;
-    char id[32];
-    snprintf(id, sizeof id, "call_%zu", index);
+    char id[40];
+    uint32_t fresh = 0; /* clients find a tool's answer by the id, in every later turn too */
+    if (getrandom(&fresh, sizeof fresh, GRND_NONBLOCK) < 0)
+        fresh = (uint32_t)index;
+    snprintf(id, sizeof id, "call_%08x%zu", fresh, index);
     char *text = json_is_string(arguments) ? NULL : json_dumps(arguments, JSON_COMPACT);
     json_t *call = json_pack("{s:s,s:s,s:{s:O,s:o}}", "id", id, "type", "function", "function", "name", name,
                              "arguments", text ? json_string(text) : json_incref((json_t *)arguments));

@@ -116,7 +116,7 @@ static const sv_field tool[] = {{"type", SV_ENUM, 0, 0, 0, "function", NULL, "fu
     {                                                                                                                  \
         "messages", SV_LIST, 1, 4096, SV_REQUIRED, NULL, message, "the conversation so far"                            \
     }
-#define TOOLS              PART("tools", SV_LIST, 0, 128, tool, "functions that the model may call, where its template has them")
+#define TOOLS              PART("tools", SV_LIST, 0, 128, tool, "functions for the model, where its template has them")
 #define TEMPLATE_ARGUMENTS FIELD("chat_template_kwargs", SV_OBJ, 0, 0, "more variables for the chat template")
 
 const sv_field sv_fields_chat[] = {

@@ -48,13 +48,14 @@ class Reply:
 class Served(unittest.TestCase):
     """One server for all tests of a class."""
     options = ()
+    model = MODEL
 
     @classmethod
     def setUpClass(cls):
         cls.process = None
         cls.url = os.environ.get("ZAMBA_API_URL")
         if not cls.url:
-            cls.process = subprocess.Popen([PROGRAM, "serve", str(MODEL), "--port", "0", *cls.options],
+            cls.process = subprocess.Popen([PROGRAM, "serve", str(cls.model), "--port", "0", *cls.options],
                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                            text=True)
             said = []

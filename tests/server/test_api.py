@@ -2,10 +2,13 @@
 and that openapi.json says what is so. No client library; those are in test_api_clients.py."""
 import json
 import math
+import os
 import random
+import tempfile
 import unittest
+from pathlib import Path
 
-from api_server import NAME, Served
+from api_server import MODEL, NAME, Served
 
 PROMPT = "Once upon a time there was a little girl who lived in a wood, and"
 CHAT = [{"role": "user", "content": "Tell me of the king."}]
@@ -382,6 +385,59 @@ class Ollama(Served):
         self.assertEqual(len(self.post("/api/embed", model=NAME, input=["a", "b"]).json["embeddings"]), 2)
         self.assertEqual(self.post("/api/embed", model=NAME, input=[]).json["embeddings"], [])
         self.assertGreater(len(self.post("/api/embeddings", model=NAME, prompt="a").json["embedding"]), 8)
+
+
+TEMPLATE = """{% if tools %}{{ bos_token }}tools
+{% for t in tools %}{{ t.function.name }} {% endfor %}{% endif %}{% for m in messages %}{{ bos_token + m.role }}
+{{ m.content }}{% for c in m.tool_calls | default([]) %}<tool_call>
+{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}
+</tool_call>{% endfor %}{{ eos_token }}
+{% endfor %}{% if add_generation_prompt %}{{ bos_token }}assistant
+{% endif %}"""
+CALL = 'root ::= "Well " "<tool_call>{\\"name\\": \\"f\\", \\"arguments\\": {\\"a\\": 1}}</tool_call>"'
+
+
+@unittest.skipIf(os.environ.get("ZAMBA_API_URL"), "wants a model of its own")
+class Tools(Served):
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = Path(cls.folder.name) / NAME
+        cls.model.mkdir()
+        for file in MODEL.iterdir():
+            (cls.model / file.name).symlink_to(file)
+        (cls.model / "chat_template.jinja").write_text(TEMPLATE)
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.folder.cleanup()
+
+    def test_calls(self):
+        body = {"messages": CHAT, "tools": self.tools, "grammar": CALL, "max_tokens": 200}
+        c = self.post("/v1/chat/completions", **body).json["choices"][0]
+        self.assertEqual(c["finish_reason"], "tool_calls")
+        self.assertEqual(c["message"]["content"], "Well")
+        call = c["message"]["tool_calls"][0]
+        self.assertEqual((call["type"], call["function"]["name"]), ("function", "f"))
+        self.assertEqual(json.loads(call["function"]["arguments"]), {"a": 1})
+        text, calls = "", []
+        for chunk in self.post("/v1/chat/completions", stream=True, **body).chunks:
+            delta = chunk["choices"][0]["delta"]
+            text += delta.get("content") or ""
+            calls += delta.get("tool_calls", [])
+        self.assertEqual((text.strip(), len(calls), calls[0]["index"]), ("Well", 1, 0))
+        answered = CHAT + [{"role": "assistant", "content": None, "tool_calls": [call]},
+                           {"role": "tool", "tool_call_id": call["id"], "content": "2"}]
+        prompt = self.post("/apply-template", messages=answered, tools=self.tools).json["prompt"]
+        self.assertIn('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>', prompt)
+        shown = self.post("/api/show", model=NAME).json
+        self.assertIn("tools", shown["capabilities"])
+        free = self.post("/v1/chat/completions", **{**body, "tools": None}).json["choices"][0]
+        self.assertIn("<tool_call>", free["message"]["content"])
 
 
 if __name__ == "__main__":
