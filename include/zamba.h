@@ -385,8 +385,9 @@ ZAMBA_API zamba_status zamba_decoder_finish(zamba_decoder *d, const char **text,
 
 /* ---- Grammars: texts of a given form ---------------------------------------------------------------------------- */
 
-/** How a grammar is written. REGEX: the whole text matches. GBNF: llama.cpp's; the rule "root" is the whole. JSON_SCHEMA:
- *  a value that the schema allows. JSON: any object, the text is not looked at. docs/GRAMMAR.md has the dialects. */
+/** How a grammar is written. REGEX: the whole text matches. GBNF: llama.cpp's; the rule "root" is the whole.
+ * JSON_SCHEMA: a value that the schema allows. JSON: any object, the text is not looked at. docs/GRAMMAR.md has the
+ * dialects. */
 typedef enum zamba_grammar_kind {
     ZAMBA_GRAMMAR_REGEX,
     ZAMBA_GRAMMAR_GBNF,
