@@ -345,7 +345,7 @@ static void test_at_once(void **state)
 
 /* ---- the disk ---- */
 
-static size_t files_in(const char *folder, char last[512])
+static size_t files_in(const char *folder, char last[1024])
 {
     DIR *d = opendir(folder);
     size_t n = 0;
@@ -353,7 +353,7 @@ static size_t files_in(const char *folder, char last[512])
     for (const struct dirent *f; (f = readdir(d)) != NULL;)
         if (f->d_name[0] != '.') {
             n++;
-            snprintf(last, 512, "%s/%s", folder, f->d_name);
+            snprintf(last, 1024, "%s/%s", folder, f->d_name);
         }
     closedir(d);
     return n;
@@ -375,7 +375,7 @@ static void test_disk(void **state)
     static heard h, want;
     scratch s;
     int32_t ids[120];
-    char last[512];
+    char last[1024];
     (void)state;
     scratch_open(&s);
     sv_engine_options o = serving_options();
