@@ -1,27 +1,10 @@
 /* cmd_convert.c — `zamba convert`: a checkpoint folder as one GGUF file, or back. The library does the work. */
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
 #include "common.h"
 #include "progress.h"
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int on_progress(void *user, uint64_t done, uint64_t total)
-{
-    progress *bar = user;
-    bar->total = (size_t)(total / 1000000);
-    progress_update(bar, (size_t)(done / 1000000));
-    return interrupted;
-}
 
 static int report(const cli_args *args, const char *in, const char *out, const zamba_convert_result *r, double seconds)
 {
@@ -41,7 +24,6 @@ static int report(const cli_args *args, const char *in, const char *out, const z
 
 int cmd_convert(const cli_args *args)
 {
-    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
     zamba_convert_options o = zamba_convert_defaults();
     zamba_convert_result result = {.size = sizeof result};
     zamba_error err = {0};
@@ -62,15 +44,15 @@ int cmd_convert(const cli_args *args)
     o.type = (zamba_convert_type)args->convert_type;
     o.force = args->force;
     o.n_threads = (int32_t)args->threads;
-    o.on_progress = on_progress;
+    o.on_progress = cli_bytes_done;
     o.user = &bar;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    cli_catch_signal(SIGINT);
+    cli_catch_signal(SIGTERM);
     progress_begin(&bar, (int)args->progress, (int)args->color, "converting", "MB", 0);
     const double start = cli_now();
     const zamba_status st = zamba_convert(in, out, &o, &result, &err);
     progress_end(&bar);
     code = st == ZAMBA_OK ? report(args, in, out, &result, cli_now() - start) : cli_fail(&err);
     free(in);
-    return st == ZAMBA_E_CANCELLED ? 130 : code;
+    return st == ZAMBA_E_CANCELLED ? 128 + cli_signal : code;
 }

@@ -1,27 +1,10 @@
 /* cmd_merge.c — `zamba merge`: a model with LoRA adapters in its weights. The library does the work. */
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
 #include "common.h"
 #include "progress.h"
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-static int on_progress(void *user, uint64_t done, uint64_t total)
-{
-    progress *bar = user;
-    bar->total = (size_t)(total / 1000000);
-    progress_update(bar, (size_t)(done / 1000000));
-    return interrupted;
-}
 
 static int report(const cli_args *args, const char *in, const zamba_convert_result *r)
 {
@@ -44,7 +27,6 @@ static int report(const cli_args *args, const char *in, const zamba_convert_resu
 
 int cmd_merge(const cli_args *args)
 {
-    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
     zamba_convert_options o = zamba_convert_defaults();
     zamba_convert_result result = {.size = sizeof result};
     zamba_lora_file *loras;
@@ -68,10 +50,10 @@ int cmd_merge(const cli_args *args)
     o.type = (zamba_convert_type)args->convert_type;
     o.force = args->force;
     o.n_threads = (int32_t)args->threads;
-    o.on_progress = on_progress;
+    o.on_progress = cli_bytes_done;
     o.user = &bar;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    cli_catch_signal(SIGINT);
+    cli_catch_signal(SIGTERM);
     progress_begin(&bar, (int)args->progress, (int)args->color, "merging", "MB", 0);
     const zamba_status st = code == 0 ? zamba_convert(in, args->output, &o, &result, &err) : ZAMBA_OK;
     progress_end(&bar);
@@ -79,5 +61,5 @@ int cmd_merge(const cli_args *args)
         code = st == ZAMBA_OK ? report(args, in, &result) : cli_fail(&err);
     free(loras);
     free(in);
-    return st == ZAMBA_E_CANCELLED ? 130 : code;
+    return st == ZAMBA_E_CANCELLED ? 128 + cli_signal : code;
 }

@@ -8,27 +8,19 @@
 #include "commands.h"
 #include "quantize_run.h"
 
-volatile sig_atomic_t quantize_signal;
-
 /* ---- what the report needs too ---- */
-
-static void on_signal(int number)
-{
-    quantize_signal = number;
-}
 
 void quantize_catch_signals(void)
 {
-    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    cli_catch_signal(SIGINT);
+    cli_catch_signal(SIGTERM);
+    cli_catch_signal(SIGHUP);
 }
 
 int quantize_failed(const zamba_error *err)
 {
     const int code = cli_fail(err);
-    return quantize_signal && err->code == ZAMBA_E_CANCELLED ? 128 + quantize_signal : code;
+    return cli_signal && err->code == ZAMBA_E_CANCELLED ? 128 + cli_signal : code;
 }
 
 static int on_progress(void *user, uint64_t done, uint64_t total)
@@ -39,7 +31,7 @@ static int on_progress(void *user, uint64_t done, uint64_t total)
                        (size_t)(total / 1000000));
     run->began = true;
     progress_update(&run->bar, (size_t)(done / 1000000));
-    return quantize_signal != 0;
+    return cli_signal != 0;
 }
 
 zamba_quantize_options quantize_options(quantize_run *run, const char *type)

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,8 +14,6 @@
 #define STORY_MESSAGE "Tell me a short story."
 
 enum { PROMPT_BYTES = 64 << 20, DEFAULT_TOKENS = 256, QUIET_INPUT_MS = 2000 };
-
-static volatile sig_atomic_t interrupted;
 
 typedef struct run {
     const cli_args *args;
@@ -44,12 +41,6 @@ typedef struct run {
     double load_s, start, first_token;
     bool failed; /* out of memory in a callback */
 } run;
-
-static void on_interrupt(int signal)
-{
-    (void)signal;
-    interrupted = 1;
-}
 
 /* ---- The prompt ---- */
 
@@ -222,7 +213,7 @@ static int on_prefill(void *user, size_t done, size_t total)
             progress_begin(&r->bar, (int)r->args->progress, (int)r->args->color, "writing", "tokens",
                            r->args->predict > 0 ? (size_t)r->args->predict : 0);
     }
-    return interrupted;
+    return cli_signal;
 }
 
 static int on_token(void *user, const zamba_generated *g)
@@ -243,7 +234,7 @@ static int on_token(void *user, const zamba_generated *g)
         out_shown(g->text, g->n_bytes);
         out_flush();
     }
-    return interrupted || r->failed || out_failed();
+    return cli_signal || r->failed || out_failed();
 }
 
 static double per_second(double n, double seconds)
@@ -355,7 +346,6 @@ static int generate(run *r)
     zamba_error err = {0};
     zamba_generate_result result;
     zamba_generate_options o = zamba_generate_defaults();
-    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
     int code = echo_prompt(r);
     if (code)
         return code;
@@ -373,7 +363,7 @@ static int generate(run *r)
     o.on_prefill = on_prefill;
     o.on_token = on_token;
     o.user = r;
-    sigaction(SIGINT, &action, NULL);
+    cli_catch_signal(SIGINT);
     progress_begin(&r->bar, (int)r->args->progress, (int)r->args->color, "reading the prompt", "tokens", r->n_ids);
     r->start = cli_now();
     const zamba_status st = zamba_generate(r->model, r->sequence, r->sampler, &o, &result, &err);
@@ -389,7 +379,7 @@ static int generate(run *r)
     print_timings(r, &result);
     if (save_state(r, &result) != 0)
         code = 1;
-    return code ? code : interrupted ? 130 : 0;
+    return code ? code : cli_signal ? 128 + cli_signal : 0;
 }
 
 int cmd_run(const cli_args *args)

@@ -3,7 +3,6 @@
  * run_folder.c keeps what is to be looked at. */
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -40,14 +39,6 @@ typedef struct train {
     bool stop; /* a signal came, to this process or another */
 } train;
 
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 /* ---- several processes: all do the same, rank 0 alone speaks and writes ---- */
 
 /* A failure that only some of us know of: the others would wait for ever. */
@@ -73,7 +64,7 @@ static int together(train *t, int code)
     enum { STOP = 1, SILENT = 1000, LOUD = 2000 };
     zamba_error err = {0};
     int32_t word =
-        !code ? (interrupted ? STOP : 0) : code + (cli_has_failed() ? LOUD + 1000 * (t->n_ranks - t->rank) : SILENT);
+        !code ? (cli_signal ? STOP : 0) : code + (cli_has_failed() ? LOUD + 1000 * (t->n_ranks - t->rank) : SILENT);
     if (t->n_ranks > 1 && zamba_ranks_most(t->ranks, word, &word, &err) != ZAMBA_OK)
         return lost(t, cli_fail(&err));
     if (word >= LOUD && t->n_ranks - (word - LOUD) / 1000 == t->rank)
@@ -288,7 +279,7 @@ static int on_data(void *user, uint64_t done, uint64_t total)
     progress *bar = user;
     bar->total = (size_t)(total / 1000);
     progress_update(bar, (size_t)(done / 1000));
-    return interrupted;
+    return cli_signal;
 }
 
 static int open_dataset(train *t, zamba_dataset **out, const zamba_data_source *sources, size_t n, int once,
@@ -537,7 +528,7 @@ static int on_token(void *user, const zamba_generated *g)
         memcpy(w->text + w->n, g->text, g->n_bytes);
     w->n += g->n_bytes;
     w->text[w->n] = '\0';
-    return interrupted;
+    return cli_signal;
 }
 
 static zamba_status write_sample(const train *t, const char *prompt, written *w, zamba_error *err)
@@ -714,7 +705,6 @@ static int agree_on_models(train *t)
 
 int cmd_train(const cli_args *args)
 {
-    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
     train t = {.args = args, .o = &args->training, .n_ranks = 1};
     zamba_tokenizer *tokenizer = NULL;
     zamba_chat *chat = NULL;
@@ -723,9 +713,9 @@ int cmd_train(const cli_args *args)
         code = together(&t, check_words(&t));
     if (code == 0)
         code = together(&t, read_sources(&t));
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL); /* what mpirun passes on without ending its processes */
+    cli_catch_signal(SIGINT);
+    cli_catch_signal(SIGTERM);
+    cli_catch_signal(SIGUSR1); /* what mpirun passes on without ending its processes */
     if (code == 0)
         code = agree_on_models(&t);
     if (code == 0)

@@ -1,19 +1,10 @@
 /* cmd_train_tokenizer.c — `zamba train-tokenizer`: a tokenizer learned from text files. The library does the work. */
-#include <signal.h>
 #include <string.h>
 
 #include "commands.h"
 #include "common.h"
 #include "progress.h"
 #include "zamba_train.h"
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 typedef struct view {
     const cli_args *args;
@@ -34,7 +25,7 @@ static int on_progress(void *user, const char *stage, uint64_t done, uint64_t to
         v->stage = stage;
     }
     progress_update(&v->bar, (size_t)(done / unit));
-    return interrupted;
+    return cli_signal;
 }
 
 static int report(const cli_args *args, const zamba_tokenizer_result *r)
@@ -60,7 +51,6 @@ static int report(const cli_args *args, const zamba_tokenizer_result *r)
 
 int cmd_train_tokenizer(const cli_args *args)
 {
-    const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
     zamba_tokenizer_options o = zamba_tokenizer_defaults();
     zamba_tokenizer_result result = {.size = sizeof result};
     zamba_error err = {0};
@@ -78,13 +68,13 @@ int cmd_train_tokenizer(const cli_args *args)
     o.force = args->force;
     o.on_progress = on_progress;
     o.user = &v;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    cli_catch_signal(SIGINT);
+    cli_catch_signal(SIGTERM);
     const zamba_status st = zamba_tokenizer_train(args->output, args->words.items, args->words.n, &o, &result, &err);
     if (v.stage)
         progress_end(&v.bar);
     if (st == ZAMBA_E_CANCELLED)
-        return 130;
+        return 128 + cli_signal;
     if (st != ZAMBA_OK)
         return cli_fail(&err);
     if (result.vocab_size < o.vocab_size)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "progress.h"
 
 /* ---- Numbers ---- */
 
@@ -86,6 +87,29 @@ const char *cli_count(double x, char buffer[32])
     }
     snprintf(buffer, 32, u == 0 ? "%.0f%s" : "%.2f%s", x, units[u]);
     return buffer;
+}
+
+/* ---- Signals, long work ---- */
+
+volatile sig_atomic_t cli_signal;
+
+static void on_signal(int number)
+{
+    cli_signal = number;
+}
+
+void cli_catch_signal(int number)
+{
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
+    sigaction(number, &action, NULL);
+}
+
+int cli_bytes_done(void *user, uint64_t done, uint64_t total)
+{
+    progress *bar = user;
+    bar->total = (size_t)(total / 1000000);
+    progress_update(bar, (size_t)(done / 1000000));
+    return cli_signal;
 }
 
 /* ---- Input ---- */

@@ -4,6 +4,7 @@
 #define CLI_COMMON_H
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,14 @@ void cli_warn(const char *format, ...) CLI_PRINTF(1, 2);
 void cli_note(const char *format, ...) CLI_PRINTF(1, 2);
 /* Where to read more; returns 2, the exit code of wrong usage. */
 int cli_hint(const struct cli_command *command);
+
+/* ---- Signals that ask for an end, and long work that hears of them ---- */
+/* The one that came, or 0. */
+extern volatile sig_atomic_t cli_signal;
+/* From now on `number` sets cli_signal, once: a second one ends the process. */
+void cli_catch_signal(int number);
+/* The library's on_progress: bytes as megabytes on the bar (a progress *) that is `user`. */
+int cli_bytes_done(void *user, uint64_t done, uint64_t total);
 
 /* ---- Standard output ---- */
 /* After the first write that failed, nothing more is written and out_failed() is true. */

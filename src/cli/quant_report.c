@@ -78,7 +78,7 @@ static int take_types(report *r)
 
 static int interrupted(void)
 {
-    return quantize_signal ? 128 + quantize_signal : 0;
+    return cli_signal ? 128 + cli_signal : 0;
 }
 
 static int row_failed(const report *r, kl_status st, size_t index)

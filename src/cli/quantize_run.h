@@ -3,8 +3,6 @@
 #ifndef CLI_QUANTIZE_RUN_H
 #define CLI_QUANTIZE_RUN_H
 
-#include <signal.h>
-
 #include "common.h"
 #include "progress.h"
 
@@ -16,8 +14,7 @@ typedef struct quantize_run {
     bool began;
 } quantize_run;
 
-/* The signal that asked for an end, or 0. */
-extern volatile sig_atomic_t quantize_signal;
+/* Interrupt, termination and hang-up end the work with nothing half-written. */
 void quantize_catch_signals(void);
 /* Exit code for a call that failed: that of the signal, if there was one, else of an error. Writes the message. */
 int quantize_failed(const zamba_error *err);
