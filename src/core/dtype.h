@@ -37,11 +37,6 @@ size_t zb_dtype_bytes(zb_dtype t);
 /* Bytes of n numbers, n a multiple of the block. */
 size_t zb_row_bytes(zb_dtype t, size_t n);
 
-static inline size_t zb_dtype_size(zb_dtype t) /* the name by which products know it */
-{
-    return zb_dtype_bytes(t);
-}
-
 const char *zb_dtype_name(zb_dtype t);               /* as safetensors and GGUF write it: "F32", "BF16", "Q4_K" */
 int zb_dtype_parse(const char *name, zb_dtype *out); /* 1 if it is a plain type: those may stand in safetensors */
 int zb_dtype_find(const char *name, zb_dtype *out);  /* 1 if known at all                                       */

@@ -37,10 +37,8 @@ static const zb_kernels kernels_ref = {
     .scale = zb_scale_ref,
     .glu = zb_glu_ref,
     .add = zb_add_ref,
-    .transpose = zb_transpose_ref,
     .transpose_to_bf16 = zb_transpose_to_bf16_ref,
     .transpose_16 = zb_transpose_16_ref,
-    .add_scaled = zb_add_scaled_ref,
     .sum_squares = zb_sum_squares_ref,
     .rmsnorm_backward = zb_rmsnorm_backward_ref,
     .rmsnorm_gated_backward = zb_rmsnorm_gated_backward_ref,
@@ -80,11 +78,9 @@ static const zb_kernels kernels_ref = {
     X(scale)                                                                                                           \
     X(glu)                                                                                                             \
     X(add)                                                                                                             \
-    X(transpose)                                                                                                       \
     X(transpose_to_bf16)                                                                                               \
     X(transpose_16)                                                                                                    \
     X(outer)                                                                                                           \
-    X(add_scaled)                                                                                                      \
     X(sum_squares)                                                                                                     \
     X(rmsnorm_backward)                                                                                                \
     X(rmsnorm_gated_backward)                                                                                          \

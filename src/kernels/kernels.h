@@ -201,9 +201,8 @@ typedef struct zb_kernels {
      * dX stands for the gradient of the loss by X. Gradients by activations are written, gradients by parameters and
      * others that several callers share are added to; each says so. Sums in f32, one order each. */
 
-    /* y[c * ld_y + r] = x[r * ld_x + c], r < rows, c < cols; the second rounds as to_bf16 does, the third moves 16
+    /* y[c * ld_y + r] = x[r * ld_x + c], r < rows, c < cols; the first rounds as to_bf16 does, the second moves 16
      * bits. */
-    void (*transpose)(float *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
     void (*transpose_to_bf16)(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
     void (*transpose_16)(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
 
@@ -211,9 +210,6 @@ typedef struct zb_kernels {
      * b[s * ld_b + c];  r < rows, c < cols. */
     void (*outer)(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
                   const float *b, size_t ld_b, size_t n, int accumulate);
-
-    /* y += a * x, n elements. */
-    void (*add_scaled)(float *y, const float *x, float a, size_t n);
 
     /* The sum of x^2, n elements, in f64. */
     double (*sum_squares)(const float *x, size_t n);

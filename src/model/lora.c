@@ -402,7 +402,7 @@ static zamba_status put_pair(const adapter *a, const half_pair *pair, zb_lora *l
 {
     const size_t rank = pair->a->shape[0], cols = lora->a.cols, width = lora->b.cols;
     float *down = (float *)(uintptr_t)lora->a.data + at * cols, *up = (float *)(uintptr_t)lora->b.data + at;
-    const size_t element = zb_dtype_size(pair->b->dtype);
+    const size_t element = zb_dtype_bytes(pair->b->dtype);
     zb_to_f32(down, pair->a->data, pair->a->dtype, rank * cols);
     int fine = all_finite(down, rank * cols);
     for (size_t r = 0; r < lora->b.rows; r++) {

@@ -203,7 +203,7 @@ static zamba_status round_base(zb_params *p, zamba_error *err)
             continue;
         for (size_t k = 0; k < n; k++) {
             float x;
-            zb_to_f32(&x, (const char *)from->data + k * zb_dtype_size(from->dtype), from->dtype, 1);
+            zb_to_f32(&x, (const char *)from->data + k * zb_dtype_bytes(from->dtype), from->dtype, 1);
             at[k] = zb_f32_bf16(x);
         }
         l->tensors[i].data = at;

@@ -43,7 +43,7 @@ static void transpose_case(const zb_kernels *k, size_t rows, size_t cols, size_t
 {
     const zb_kernels *ref = ref_set();
     const size_t ld_x = cols + more, ld_y = rows + more, n_x = (rows - 1) * ld_x + cols, n_y = (cols - 1) * ld_y + rows;
-    float *x = random_block(n_x, 1, -3, 3), *want = filled_block(n_y, 7), *got = filled_block(n_y, 7);
+    float *x = random_block(n_x, 1, -3, 3);
     uint16_t *half = block(n_x * 2), *want16 = block(n_y * 2), *got16 = block(n_y * 2);
     x[0] = NAN;
     x[n_x - 1] = zb_bits_f32(0x7F7FFFFFu); /* rounds to infinity */
@@ -51,9 +51,6 @@ static void transpose_case(const zb_kernels *k, size_t rows, size_t cols, size_t
         x[1] = zb_bits_f32(0x00000123u); /* a denormal */
     for (size_t i = 0; i < n_x; i++)
         half[i] = (uint16_t)(i * 40503u);
-    ref->transpose(want, ld_y, x, ld_x, rows, cols);
-    k->transpose(got, ld_y, x, ld_x, rows, cols);
-    assert_memory_equal(got, want, n_y * 4);
     memset(want16, 3, n_y * 2);
     memset(got16, 3, n_y * 2);
     ref->transpose_to_bf16(want16, ld_y, x, ld_x, rows, cols);
@@ -63,8 +60,6 @@ static void transpose_case(const zb_kernels *k, size_t rows, size_t cols, size_t
     k->transpose_16(got16, ld_y, half, ld_x, rows, cols);
     assert_memory_equal(got16, want16, n_y * 2);
     free(x);
-    free(want);
-    free(got);
     free(half);
     free(want16);
     free(got16);
@@ -151,11 +146,6 @@ static void rows_case(const zb_kernels *k, size_t n)
         check_pair(up_got, up_want, n, 2 * TOL_UNIT, k->name, "glu, dup", n, (size_t)act);
     }
 
-    want = copy_block(x, n);
-    got = copy_block(x, n);
-    ref->add_scaled(want, z, -0.37f, n);
-    k->add_scaled(got, z, -0.37f, n);
-    check_pair(got, want, n, 1e-7, k->name, "add_scaled", n, 0);
     const double sum = ref->sum_squares(x, n);
     assert_true(fabs(k->sum_squares(x, n) - sum) <= 1e-13 * sum);
 

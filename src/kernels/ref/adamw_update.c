@@ -1,5 +1,5 @@
-/* ref/adamw_update.c — what an optimizer does with rows of parameters; specification of zb_kernels.adamw, sum_squares
- * and add_scaled.
+/* ref/adamw_update.c — what an optimizer does with rows of parameters; specification of zb_kernels.adamw and
+ * sum_squares.
  *   adamw: g = g_scale * gradient; p *= 1 - lr decay; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
  *          p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps)
  * Rounded to f32 where the arrays are, as torch's loop over one tensor has it. */
@@ -25,10 +25,4 @@ double zb_sum_squares_ref(const float *x, size_t n)
     for (size_t i = 0; i < n; i++)
         sum += (double)x[i] * (double)x[i];
     return sum;
-}
-
-void zb_add_scaled_ref(float *y, const float *x, float a, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] += a * x[i];
 }

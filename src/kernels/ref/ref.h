@@ -41,10 +41,8 @@ uint64_t zb_read_sum_ref(const void *p, size_t n);
 double zb_peak_ref(zb_dtype t, size_t rounds, float *sink);
 
 /* the way back */
-void zb_transpose_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
 void zb_transpose_to_bf16_ref(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
 void zb_transpose_16_ref(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
-void zb_add_scaled_ref(float *y, const float *x, float a, size_t n);
 double zb_sum_squares_ref(const float *x, size_t n);
 void zb_rmsnorm_backward_ref(float *dx, float *dweight, const float *dy, const float *x, const float *weight, size_t n,
                              float eps);

@@ -5,15 +5,6 @@
 typedef float vf_half __attribute__((vector_size(VW * 2)));
 typedef double vd __attribute__((vector_size(VW * 4))); /* VW / 2 lanes */
 
-static void add_scaled(float *y, const float *x, float a, size_t n)
-{
-    const vf by = v_set1(a);
-    for (size_t i = 0; i < n; i += VW) {
-        const size_t w = min_size(VW, n - i);
-        v_store_upto(y + i, v_fma(by, v_load_upto(x + i, w), v_load_upto(y + i, w)), w);
-    }
-}
-
 static double sum_squares(const float *x, size_t n)
 {
     enum { HALF = VW / 2, N_ACC = 4 };
