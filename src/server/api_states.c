@@ -24,8 +24,8 @@ static json_t *state_of(const sv_served *s, const char *id)
     return o ? o : json_pack("{s:s,s:s,s:s}", "id", id, "object", "state", "model", s->name);
 }
 
-/* The model whose engine knows the state; NULL: none, the reply is made. */
-static const sv_served *owner(sv_exchange *r, const sv_app *app, const char *id)
+/* The model whose engine knows the state, or NULL. */
+static const sv_served *knows(const sv_app *app, const char *id)
 {
     for (size_t i = 0; i < app->n_models; i++) {
         sv_state_info *list = NULL;
@@ -38,8 +38,16 @@ static const sv_served *owner(sv_exchange *r, const sv_app *app, const char *id)
         if (found)
             return app->models + i;
     }
-    sv_http_error(r, 404, NULL, "id", "not_found", "id: no such state");
     return NULL;
+}
+
+/* The same; NULL: the reply is made. */
+static const sv_served *owner(sv_exchange *r, const sv_app *app, const char *id)
+{
+    const sv_served *s = knows(app, id);
+    if (!s)
+        sv_http_error(r, 404, NULL, "id", "not_found", "id: no such state");
+    return s;
 }
 
 static void fork_of(sv_exchange *r, const sv_served *s, const char *id)
@@ -160,24 +168,35 @@ void sv_states_get(sv_exchange *r, void *app)
     zamba_free(data);
 }
 
+/* With an id in the path the state gets that id, as it had it at another server: whoever names it there names it here.
+ */
 void sv_states_put(sv_exchange *r, void *user)
 {
     sv_bad bad = {0};
-    const char *name = sv_http_query(r, "model");
+    const char *name = sv_http_query(r, "model"), *given = sv_http_arg(r);
     const sv_served *s = sv_api_model(user, name, "model", &bad);
     if (!s) {
         sv_api_refuse(r, &bad);
+        return;
+    }
+    if (*given && (strlen(given) != 32 || strspn(given, "0123456789abcdef") != 32)) {
+        sv_http_error(r, 400, NULL, "id", "invalid_value", "id: wanted 32 characters 0-9a-f");
+        return;
+    }
+    const sv_served *const before = *given ? knows(user, given) : NULL;
+    if (before && before != s) {
+        sv_http_error(r, 409, NULL, "id", "conflict", "id: a state of model \"%s\" has it", before->name);
         return;
     }
     size_t n = 0;
     const void *data = sv_http_body(r, &n);
     char id[40] = "";
     zamba_error err = {0};
-    const zamba_status st = sv_state_import(s->engine, data, n, id, &err);
+    const zamba_status st = sv_state_import_as(s->engine, *given ? given : NULL, data, n, id, &err);
     if (st != ZAMBA_OK)
         sv_http_fail(r, st, &err, "body", 0);
     else
-        sv_http_reply_json(r, 201, state_of(s, id));
+        sv_http_reply_json(r, before ? 200 : 201, state_of(s, id));
 }
 
 void sv_states_fork(sv_exchange *r, void *app)

@@ -37,6 +37,7 @@ static json_t *responses(const sv_route *r, const sv_description *d)
                   {"403", "Host or origin is not allowed"},
                   {"404", "There is no such thing"},
                   {"408", "The request came too slowly"},
+                  {"409", "A state of another model has the id"},
                   {"411", "A body without a length"},
                   {"413", "The body is too large, or there should be none"},
                   {"415", "The body is no JSON"},
@@ -54,6 +55,9 @@ static json_t *responses(const sv_route *r, const sv_description *d)
         json_object_set_new(good, "application/octet-stream", json_pack("{s:{}}", "schema"));
     if (d->stream)
         json_object_set_new(good, d->stream, json_pack("{s:{}}", "schema"));
+    if (strcmp(r->method, "PUT") == 0 && strstr(r->pattern, "{id"))
+        json_object_set_new(all, "200",
+                            json_pack("{s:s,s:O}", "description", "One that was there is replaced", "content", good));
     snprintf(status, sizeof status, "%d", d->status);
     json_object_set_new(all, status, json_pack("{s:s,s:o}", "description", "As asked", "content", good));
     const char *shape = strncmp(r->pattern, "/api/", 5) == 0 ? "OllamaError" : "Error";
@@ -73,6 +77,10 @@ static json_t *operation(const sv_route *r, const sv_description *d)
         json_array_append_new(parameters,
                               json_pack("{s:s,s:s,s:b,s:{s:s,s:s}}", "name", "id", "in", "path", "required", 1,
                                         "schema", "type", "string", "pattern", "^[^\\u0000-\\u001f\\u007f]+$"));
+    if ((r->flags & SV_ROUTE_BODY) && !d->fields)
+        json_array_append_new(parameters,
+                              json_pack("{s:s,s:s,s:s,s:{s:s}}", "name", "model", "in", "query", "description",
+                                        "the model's name; absent: the first", "schema", "type", "string"));
     json_object_set_new(o, "parameters", parameters);
     json_t *body = d->fields                    ? content("application/json", reference(d->id))
                    : (r->flags & SV_ROUTE_BODY) ? content("application/octet-stream", json_object())

@@ -289,13 +289,21 @@ class Rest(Served):
         self.assertEqual((data.status, data.headers["Content-Type"]), (200, "application/octet-stream"))
         taken = self.ask("PUT", "/v1/states", data.data, Content_Type="application/octet-stream")
         self.assertEqual(taken.status, 201, taken.data)
-        for one in (state, fork, taken.json["id"]):
+        given = "0123456789abcdef" * 2
+        for status in (201, 200):
+            put = self.ask("PUT", f"/v1/states/{given}", data.data, Content_Type="application/octet-stream")
+            self.assertEqual((put.status, put.json["id"], put.json["n_tokens"]), (status, given, len(ids) - 3))
+        for bad in ("x", given[:-1], given.upper(), "..%2f" + given):
+            put = self.ask("PUT", f"/v1/states/{bad}", data.data, Content_Type="application/octet-stream")
+            self.assertEqual((put.status, put.json["error"]["param"]), (400, "id"))
+        self.assertEqual(self.ask("PUT", f"/v1/states/{given}", b"x", Content_Type="x/y").status, 422)
+        for one in (state, fork, taken.json["id"], given):
             for rest in (ids, ids[-3:]):  # all of it, or only what is new
                 r = self.post("/v1/completions", prompt=rest, state=one, temperature=0, max_tokens=6).json
                 self.assertEqual(r["choices"][0]["text"], whole)
         listed = [s["id"] for s in self.ask("GET", "/v1/states").json["data"]]
-        self.assertTrue({state, fork, taken.json["id"]} <= set(listed))
-        for one in (state, fork, taken.json["id"]):
+        self.assertTrue({state, fork, taken.json["id"], given} <= set(listed))
+        for one in (state, fork, taken.json["id"], given):
             self.assertTrue(self.ask("DELETE", f"/v1/states/{one}").json["deleted"])
             self.assertEqual(self.ask("GET", f"/v1/states/{one}").status, 404)
         broken = bytearray(data.data)
