@@ -8,7 +8,9 @@
  * core to another process for milliseconds.
  *
  * Sleeping is between two parties: the sleeper says that it sleeps and then looks once more, the other one changes what
- * is looked at and then asks who sleeps. All four are sequentially consistent, so one of them sees the other.
+ * is looked at and then asks who sleeps. All four are sequentially consistent, so one of them sees the other. What is
+ * said is said by an exchange, which costs x86 what such a store costs: qemu (7.2) emulates ARM there with a load that
+ * may pass the store before it, and both would sleep.
  *
  * Beside busy processes the two dear things are a worker that loses its core in the middle of a task, for which all
  * have to wait, and a worker that was woken on the caller's core and keeps it from the caller. Against the first,
@@ -283,7 +285,7 @@ static uint64_t await_run(worker *w, uint64_t seen)
             give_turn(w);
     } while (now < w->looks_until && !in_the_way(p));
     atomic_fetch_add(&p->sleepers, 1); /* first: never fewer are counted than sleep */
-    atomic_store(&w->berth.asleep, 1);
+    (void)atomic_exchange(&w->berth.asleep, 1);
     word = atomic_load(&p->word);
     if (RUN(word) == seen)
         berth_sleep(&w->berth); /* whoever wakes us counts us out */
@@ -402,7 +404,7 @@ static void await_tasks(zb_pool *p)
         }
     } while (now_ns() < until);
     for (;;) { /* a worker may be late with its waking after an earlier run: asleep is said anew each time */
-        atomic_store(&p->caller.asleep, 1);
+        (void)atomic_exchange(&p->caller.asleep, 1);
         if (atomic_load(&p->unfinished) == 0)
             break;
         berth_sleep(&p->caller);
@@ -422,7 +424,7 @@ static void run_shared(zb_pool *p, int n_threads, size_t first, size_t n_tasks, 
                           core >= 0 && !atomic_load_explicit(&p->no_cores, memory_order_relaxed) ? core : NO_CORE,
                           memory_order_relaxed);
     atomic_store_explicit(&p->unfinished, n_tasks, memory_order_relaxed);
-    atomic_store(&p->word, run << TASK_BITS | n_tasks);
+    (void)atomic_exchange(&p->word, run << TASK_BITS | n_tasks);
     atomic_store_explicit(&p->runs, atomic_load_explicit(&p->runs, memory_order_relaxed) + 1, memory_order_relaxed);
     wake_workers(p, n_threads);
     take_tasks(p, 0);
