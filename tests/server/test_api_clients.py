@@ -1,26 +1,27 @@
-"""test_api_clients.py — the official clients against `zamba serve`: openai, ollama, litellm, and lm-eval's
-local-completions, whose scores must be those of `zamba eval`. Each is skipped where it is not installed."""
-import importlib.util
+"""test_api_clients.py — the official clients against `zamba serve`: openai for Python and npm, ollama, litellm, and
+lm-eval's local-completions, whose scores must be those of `zamba eval` and of transformers. Skipped where they are not
+installed: scripts/clients.sh does that."""
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-from api_server import MODEL, NAME, PATIENCE, PROGRAM, Served
+from api_server import MODEL, NAME, PATIENCE, PROGRAM, ROOT, Served
+from clients_here import CLIENTS, NODE, run_there
+
+sys.path.insert(0, str(ROOT / "reference"))
+import eval_oracle  # noqa: E402
+
+if __name__ == "__main__":
+    run_there("openai", "ollama", "litellm", "lm_eval")
 
 PROMPT = "Once upon a time there was a king, and"
 CHAT = [{"role": "user", "content": "Tell me of the king."}]
 
 
-def there(name):
-    return importlib.util.find_spec(name) is not None
-
-
-@unittest.skipUnless(there("openai"), "no openai")
 class OpenAI(Served):
     def setUp(self):
         import openai
@@ -89,7 +90,6 @@ class OpenAI(Served):
             self.client.chat.completions.create(model="gpt-4", messages=CHAT)
 
 
-@unittest.skipUnless(there("ollama"), "no ollama")
 class Ollama(Served):
     def setUp(self):
         import ollama
@@ -116,7 +116,6 @@ class Ollama(Served):
         self.assertEqual(e.exception.status_code, 404)
 
 
-@unittest.skipUnless(there("litellm"), "no litellm")
 class LiteLLM(Served):
     def test_all(self):
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -135,54 +134,87 @@ class LiteLLM(Served):
             litellm.completion(model="openai/" + NAME, messages=CHAT, n=-5, num_retries=0, **at)
 
 
-TASK = """task: {name}
-dataset_path: json
-dataset_kwargs:
-  data_files: {{test: {file}}}
-output_type: multiple_choice
-test_split: test
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-target_delimiter: " "
-metric_list:
-  - metric: acc
-  - metric: acc_norm
-"""
-
-QUESTIONS = [("Once upon a time there was a", ["king who had three sons.", "table of contents zero nine."], 0),
-             ("The little girl ran into the", ["seventeen hundred and.", "wood to find her mother."], 1),
-             ("The king said to the queen,", ["\"My dear wife, what is it?\"", "bread bread bread bread."], 0),
-             ("She took the apple and", ["ate it.", "it it ate and and."], 0)]
+class Npm(Served):
+    def test_openai(self):
+        self.assertTrue(NODE.exists() and (CLIENTS / "node_modules" / "openai").exists(), "sh scripts/clients.sh --install")
+        done = subprocess.run([NODE, ROOT / "tests" / "server" / "clients" / "openai.mjs", self.url, NAME], cwd=CLIENTS,
+                              capture_output=True, text=True, timeout=600)
+        self.assertEqual((done.returncode, done.stdout), (0, "ok\n"), done.stderr[-3000:])
 
 
-@unittest.skipUnless(there("lm_eval"), "no lm-eval")
+# The rows of the tests of `zamba eval`, and real ones; the task files are the harness' own.
+TASKS = ("arc_easy", "hellaswag", "piqa", "winogrande", "openbookqa", "boolq")
+ROWS = ROOT / "tests" / "cli" / "fixtures" / "eval"
+REAL = ROOT / "tests" / "server" / "fixtures" / "eval" / "openbookqa.jsonl"
+# Two orders of f32 summation over a hundred tokens; sums are some -20 to -150.
+TOL_LN_P = 1e-4
+
+
 class LmEval(Served):
-    def test_local_completions(self):
-        """The log-probabilities that it gets are those of the prompts read here."""
-        with tempfile.TemporaryDirectory() as folder:
-            data = Path(folder) / "data.jsonl"
-            data.write_text("".join(json.dumps({"question": q, "choices": c, "answer": a}) + "\n" for q, c, a in QUESTIONS))
-            (Path(folder) / "tales.yaml").write_text(TASK.format(name="tales", file=data))
-            env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": folder,
-                   "OPENAI_API_KEY": "none", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-            args = f"model={NAME},base_url={self.url}/v1/completions,num_concurrent=2,tokenized_requests=True," \
-                   f"tokenizer={MODEL},tokenizer_backend=huggingface,add_bos_token=True"
-            done = subprocess.run([sys.executable, "-m", "lm_eval", "run", "--model", "local-completions", "--model_args", args,
-                                   "--tasks", "tales", "--include_path", folder, "--output_path", folder, "--log_samples"],
-                                  env=env, capture_output=True, text=True, timeout=600)
-            self.assertEqual(done.returncode, 0, done.stderr[-3000:])
-            samples = [json.loads(line) for p in Path(folder).rglob("samples_tales_*.jsonl") for line in p.read_text().splitlines()]
-        self.assertEqual(len(samples), len(QUESTIONS))
-        for s in samples:
-            question, choices, _ = QUESTIONS[s["doc_id"]]
-            n = len(self.post("/tokenize", prompt=question).json["tokens"])
-            for choice, got in zip(choices, s["filtered_resps"]):
-                ids = self.post("/tokenize", prompt=f"{question} {choice}").json["tokens"]
-                lp = self.post("/v1/completions", prompt=ids, echo=True, logprobs=1, max_tokens=0).json["choices"][0]
-                want = sum(lp["logprobs"]["token_logprobs"][n:])
-                got = got[0] if isinstance(got, list) else float(re.match(r"\(?'?\[?(-[\d.e+-]+)", got).group(1))
-                self.assertAlmostEqual(float(got), want, places=3)
+    options = ("--compute", "f32")
+
+    def harness(self, folder, tasks):
+        """{name: (loglikelihoods by row, scores)} of local-completions; tasks: {name: (task, its rows)}."""
+        import lm_eval
+        home = Path(lm_eval.__file__).parent / "tasks"
+        for name, (task, rows) in tasks.items():
+            data = folder / f"{name}.jsonl"
+            data.write_text("".join(json.dumps(eval_oracle.native(task, json.loads(row))) + "\n"
+                                    for row in rows.read_text().splitlines()))
+            (folder / f"{name}.yaml").write_text(
+                f"include: {home / eval_oracle.TASKS[task]}\ntask: {name}\ntag: null\ndataset_path: json\ndataset_name: null\n"
+                f"dataset_kwargs:\n  data_files:\n    validation: {data}\n"
+                "training_split: null\nvalidation_split: validation\ntest_split: null\nfewshot_split: null\n")
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "hf"),
+               "OPENAI_API_KEY": "none", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        args = f"model={NAME},base_url={self.url}/v1/completions,num_concurrent=4,tokenized_requests=True," \
+               f"tokenizer={MODEL},tokenizer_backend=huggingface,add_bos_token=True,max_length=512"
+        done = subprocess.run([sys.executable, "-m", "lm_eval", "run", "--model", "local-completions", "--model_args", args,
+                               "--tasks", ",".join(tasks), "--include_path", folder, "--output_path", folder / "out",
+                               "--log_samples"], env=env, capture_output=True, text=True, timeout=900)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        scores = json.loads(next((folder / "out").rglob("results_*.json")).read_text())["results"]
+        found = {}
+        for name in tasks:
+            path, = (folder / "out").rglob(f"samples_{name}_*.jsonl")
+            rows = {s["doc_id"]: [float(r[0][0]) for r in s["resps"]] for s in map(json.loads, path.read_text().splitlines())}
+            found[name] = rows, {k.replace(",none", ""): v for k, v in scores[name].items() if k.startswith("acc")}
+        return found
+
+    def own(self, folder, task, rows):
+        """The same of `zamba eval`."""
+        out = folder / "own.jsonl"
+        done = subprocess.run([PROGRAM, "eval", task, MODEL, "--data", rows, "--compute", "f32", "--samples", out, "--json"],
+                              capture_output=True, text=True, timeout=900)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = {s["row"]: s["loglikelihoods"] for s in map(json.loads, out.read_text().splitlines())}
+        return rows, {k: v for k, v in json.loads(done.stdout)["results"][task].items() if k.startswith("acc")}
+
+    def close(self, have, want, where):
+        self.assertEqual(set(have), set(want), where)
+        for row, values in want.items():
+            self.assertEqual(len(have[row]), len(values), (where, row))
+            for a, b in zip(have[row], values):
+                self.assertAlmostEqual(a, b, delta=TOL_LN_P, msg=f"{where}, row {row}")
+
+    def test_scores_are_those_of_zamba_eval_and_of_transformers(self):
+        transformers = {}  # reference/eval_oracle.py made them
+        for s in map(json.loads, (ROWS / "expected.jsonl").read_text().splitlines()):
+            transformers.setdefault(s["task"], {})[s["row"]] = s["loglikelihoods"]
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            tasks = {f"{t}_rows": (t, ROWS / f"{t}.jsonl") for t in TASKS} | {"openbookqa_real": ("openbookqa", REAL)}
+            found = self.harness(folder, tasks)
+            for name, (task, file) in tasks.items():
+                rows, scores = found[name]
+                own_rows, own_scores = self.own(folder, task, file)
+                self.close(rows, own_rows, name)
+                if file != REAL:
+                    self.close(rows, transformers[task], f"{name}, transformers")
+                self.assertEqual(set(scores), set(own_scores), name)
+                for key, value in own_scores.items():
+                    self.assertAlmostEqual(scores[key], value, places=9, msg=f"{name}, {key}")
+            self.assertEqual(len(found["openbookqa_real"][0]), 24)
 
 
 if __name__ == "__main__":
