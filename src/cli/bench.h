@@ -62,6 +62,9 @@ int bench_tokenizer(const cli_args *args);
 /* cmd_bench_train.c: `zamba bench train [MODEL]`, in the same way. */
 int bench_train(const cli_args *args);
 
+/* cmd_bench_serve.c: `zamba bench serve [MODEL]`, in the same way. */
+int bench_serve(const cli_args *args);
+
 /* bench_measure.c: most bytes resident since the last reset, or 0: not known. */
 double bench_peak_rss(void);
 void bench_peak_reset(void);

@@ -126,17 +126,17 @@ int cmd_bench(const cli_args *args)
 {
     bench b = {.args = args, .info = {.size = sizeof b.info}, .memory = {.size = sizeof b.memory}};
     size_t used = 0;
-    if (args->words.n > 0 && strcmp(args->words.items[0], "tokenizer") == 0) {
+    static const struct {
+        const char *name;
+        int (*run)(const cli_args *args);
+    } others[] = {{"tokenizer", bench_tokenizer}, {"train", bench_train}, {"serve", bench_serve}};
+    for (size_t i = 0; args->words.n > 0 && i < sizeof others / sizeof *others; i++) {
         cli_args rest = *args;
+        if (strcmp(args->words.items[0], others[i].name) != 0)
+            continue;
         rest.words.items++;
         rest.words.n--;
-        return bench_tokenizer(&rest);
-    }
-    if (args->words.n > 0 && strcmp(args->words.items[0], "train") == 0) {
-        cli_args rest = *args;
-        rest.words.items++;
-        rest.words.n--;
-        return bench_train(&rest);
+        return others[i].run(&rest);
     }
     int code = lay_out(&b);
     char *path = code == 0 ? cli_model_path(args, &used) : NULL;

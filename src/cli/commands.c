@@ -76,18 +76,21 @@ const cli_command cli_commands[] = {
      "zamba eval arc_easy Zamba2-1.2B --data arc-easy.jsonl\n"
      "zamba eval arc_easy,piqa Zamba2-1.2B --data folder --limit 200 --json\n"
      "zamba eval needle Zamba2-1.2B --haystack book.txt --svg needle.svg"},
-    {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE | train [MODEL]", "measure speed",
+    {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE | train [MODEL] | serve [MODEL]", "measure speed",
      "Tokens per second for reading prompts and for writing, at several depths of the context, by several sequences "
      "together, with several numbers of threads; then where the time goes, operation by operation. Beside it stand the "
      "memory bandwidth that a loop reaches that only reads, and the products that the cores do in registers, probed in "
      "the same run: a decoded token reads every weight it uses once, so bandwidth is its bound, and arithmetic that of "
      "a prompt. `bench tokenizer` measures the tokenizer on the text of FILE, `bench train` steps of training (of a "
-     "small Zamba2, if no model is named) in f32 and with products in bf16, beside the peak of such products.",
+     "small Zamba2, if no model is named) in f32 and with products in bf16, beside the peak of such products. `bench "
+     "serve` starts `zamba serve` and asks it over HTTP, with 1, 2, 4, 8, 16 and 32 requests at the same time (-b): "
+     "tokens per second, the time to the first token (of prompts of -p tokens, 16) and between two.",
      "zamba bench Zamba2-1.2B\n"
      "zamba bench Zamba2-1.2B -p 128,512,2048 -n 128 -d 0,4096 -t 1,2\n"
      "zamba bench Zamba2-1.2B -p 0 -n 32 -b 1,2,4,8,16,32 -o json\n"
      "zamba bench tokenizer Zamba2-1.2B book.txt\n"
-     "zamba bench train -t 1,2"},
+     "zamba bench train -t 1,2\n"
+     "zamba bench serve Zamba2-1.2B -b 1,8 -n 64"},
     {"convert", CLI_CONVERT, cmd_convert, "IN OUT", "turn a checkpoint folder into one GGUF file, or back",
      "IN is a checkpoint folder or a GGUF file. OUT becomes a GGUF file if its name ends in .gguf, else a folder of "
      "safetensors. Nothing is lost: a folder that went into a GGUF file and comes out again has the same tensors and "

@@ -108,6 +108,36 @@ class Report(Case):
         self.assertIn("| tokenize", run("bench", "tokenizer", text, "-r", "1").out)
         self.fails(run("bench", "tokenizer", MODEL, "/dev/null"), 1, "empty")
 
+    def test_serve(self):
+        words = ["bench", "serve", MODEL, "-n", "24", "-p", "5", "-r", "2", "-b", "1,3"]
+        result = run(*words, "-o", "json")
+        if "no server" in result.err:
+            self.skipTest("this build has no server")
+        x = result.json
+        self.assertEqual([(r["batch"], len(r["samples"])) for r in x["results"]], [(1, 2), (3, 2)])
+        self.assertEqual((x["n_prompt"], x["n_answer"], x["model"]["id"]), (5, 24, "starter-zamba2"))
+        one, three = x["results"]
+        self.assertEqual(one["ratio"], 1)
+        self.assertAlmostEqual(three["ratio"], three["tokens_per_second"] / one["tokens_per_second"], places=3)
+        for r in x["results"]:
+            self.assertAlmostEqual(r["tokens_per_second"], sum(r["samples"]) / 2, places=3)
+            self.assertAlmostEqual(r["per_request"], r["tokens_per_second"] / r["batch"], places=3)
+            self.assertGreaterEqual(r["best"], max(r["samples"]) - 1e-3)
+            self.assertGreater(r["with_prompts"], 0)
+            for name in ("first_token", "between_tokens"):
+                self.assertTrue(0 < r[name + "_p50_s"] <= r[name + "_p99_s"], r)
+        rows = list(csv.DictReader(io.StringIO(run(*words, "-o", "csv").out)))
+        self.assertEqual([r["batch"] for r in rows], ["1", "3"])
+        self.assertIn("| requests |", run(*words).out)
+
+    def test_serve_wrong(self):
+        for words, *message in ((["-b", "0"], "--batch"), (["-b", "1,1000"], "--batch", "256"), (["-n", "8,9"], "one number"),
+                                (["-n", "4"], "--n-gen", "from 8"), (["-p", "0"], "from 1"), (["-d", "5"], "--depth"),
+                                (["-t", "0"], "--threads"), (["-t", "1,1"], "--threads")):
+            self.fails(run("bench", "serve", MODEL, *words), 2, *message)
+        self.fails(run("bench", "serve", "/nonexistent"), 1, "/nonexistent")
+        self.fails(run("bench", "serve", MODEL, "another"), 2, "another")
+
 
 class ModelOptions(Case):
     def test_types_that_do_not_exist(self):
