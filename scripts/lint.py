@@ -26,8 +26,9 @@ ROOMS = {
     "model": {"core", "io", "quant", "kernels"},
     "train": {"core", "io", "kernels", "tok", "quant", "model"},
     "backbone": {"core", "io", "kernels", "model"},
-    "server": set(),  # zamba.h only
-    "cli": {"server"},  # the public headers, and the server's, which cmd_serve.c starts
+    "hub": {"core", "io"},
+    "server": {"hub"},  # zamba.h, and where models of the hub are
+    "cli": {"server", "hub"},  # the public headers, the server's, which cmd_serve.c starts, and the hub's
 }
 PUBLIC_ONLY = {"cli", "server"}
 PUBLIC_HEADERS = ("zamba.h", "zamba_train.h")
