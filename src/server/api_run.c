@@ -403,6 +403,23 @@ json_t *sv_token_bytes(const zamba_model *m, int32_t id)
     return list;
 }
 
+void sv_put_ids(json_t *choice, const sv_run *run, const sv_choice *c, int at_end)
+{
+    if (!run->token_ids)
+        return;
+    json_t *ids = json_array();
+    for (size_t i = 0; i < c->n_tokens; i++)
+        json_array_append_new(ids, json_integer(c->tokens[i].id));
+    json_object_set_new(choice, "token_ids", ids);
+    if (!at_end)
+        return;
+    const sv_prompt *p = run->ask.prompts + c->prompt;
+    ids = json_array();
+    for (size_t i = 0; i < p->n; i++)
+        json_array_append_new(ids, json_integer(p->ids[i]));
+    json_object_set_new(choice, "prompt_token_ids", ids);
+}
+
 json_t *sv_logprob(float logprob)
 {
     if (isnan(logprob))

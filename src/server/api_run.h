@@ -38,11 +38,11 @@ struct sv_run {
     const sv_app *app;
     const sv_style *style;
     sv_ask ask;
-    json_t *body; /* borrowed of the exchange */
-    int flavour;  /* the style's own: which of its requests */
-    int echo;
-    int status;         /* of the whole reply */
-    sv_choice *choices; /* [n_choices] */
+    json_t *body;        /* borrowed of the exchange */
+    int flavour;         /* the style's own: which of its requests */
+    int echo, token_ids; /* the prompt comes first; ids are given too */
+    int status;          /* of the whole reply */
+    sv_choice *choices;  /* [n_choices] */
     size_t n_choices, n_started, n_ended;
     int64_t created;
     double begun; /* seconds, monotonic */
@@ -72,6 +72,8 @@ sv_usage sv_run_usage(const sv_run *run);
 /* The text of a token alone, as JSON ("bytes:\\xe2" for part of a character), and its bytes. */
 json_t *sv_token_text(const zamba_model *m, int32_t id);
 json_t *sv_token_bytes(const zamba_model *m, int32_t id);
+/* With `return_token_ids`: the ids of the choice's tokens, and at its end those of its prompt, into its object. */
+void sv_put_ids(json_t *choice, const sv_run *run, const sv_choice *c, int at_end);
 /* Log-probabilities that JSON can hold. */
 json_t *sv_logprob(float logprob);
 /* Take text and tokens out of a choice. */

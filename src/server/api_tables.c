@@ -70,6 +70,7 @@
         FIELD("timeout_s", SV_NUM, 0, 86400, "seconds after which the answer ends; 0: no limit"),                      \
         {"state", SV_STR, 1, 39, SV_NO_NUL, NULL, NULL, "id of a saved state to go on from"},                          \
         FLAG("keep_state", "save the state at the end; its id comes with the answer"),                                 \
+        FLAG("return_token_ids", "the ids of prompt and answer too, as vLLM gives them"),                              \
         FIELD("user", SV_STR, 0, 4096, "who asks"), IGNORED("metadata"), IGNORED("store"), IGNORED("service_tier")
 
 static const sv_field stream_options[] = {FLAG("include_usage", "a last chunk with the usage"),

@@ -56,6 +56,8 @@ static void send_delta(sv_run *run, sv_choice *c, json_t *delta, json_t *logprob
                                "finish_reason", finish);
     if (finish && *c->last->state_id)
         json_object_set_new(choice, "state", json_string(c->last->state_id));
+    if (c->begun > 1)
+        sv_put_ids(choice, run, c, finish != NULL);
     json_t *o = chunk_of(run, choice);
     sv_sse_json(run->r, NULL, o);
     json_decref(o);
@@ -67,6 +69,7 @@ static void begin_choice(sv_run *run, sv_choice *c)
         return;
     c->begun = 1;
     send_delta(run, c, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), json_null(), NULL);
+    c->begun = 2; /* what is there so far goes out with the text */
 }
 
 static void send_calls(sv_run *run, sv_choice *c, json_t *calls)
@@ -79,7 +82,7 @@ static void send_calls(sv_run *run, sv_choice *c, json_t *calls)
 /* What is sent is taken out; what may become a call waits. */
 static void send_text(sv_run *run, sv_choice *c, const char *text, size_t n, size_t n_taken)
 {
-    if (n || (c->n_tokens && run->ask.request.top_logprobs >= 0))
+    if (n || (c->n_tokens && (run->ask.request.top_logprobs >= 0 || run->token_ids)))
         send_delta(run, c, json_pack("{s:o}", "content", sv_json_text(text, n)), logprobs_of(run, c), NULL);
     const size_t left = c->n_text - n_taken;
     memmove(c->text, c->text + n_taken, left + 1);
@@ -148,6 +151,7 @@ static json_t *whole_choice(sv_run *run, sv_choice *c)
                           logprobs_of(run, c), "finish_reason", sv_finish_reason(c));
     if (*c->last->state_id)
         json_object_set_new(o, "state", json_string(c->last->state_id));
+    sv_put_ids(o, run, c, 1);
     return o;
 }
 
@@ -170,6 +174,7 @@ static int fill(sv_run *run, const json_t *o, sv_bad *bad)
     if (!sv_ask_openai(a, o, bad))
         return 0;
     a->request.max_tokens = (int32_t)sv_get_int(o, "max_completion_tokens", sv_get_int(o, "max_tokens", -1));
+    run->token_ids = sv_get_bool(o, "return_token_ids", 0);
     if (sv_get_bool(o, "logprobs", 0))
         a->request.top_logprobs = (int32_t)sv_get_int(o, "top_logprobs", 0);
     else if (sv_get_int(o, "top_logprobs", 0) > 0)

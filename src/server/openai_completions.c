@@ -113,7 +113,7 @@ static json_t *choice_of(const sv_run *run, const sv_choice *c, json_t *text, js
                           "finish_reason", finish);
     if (finish && *c->last->state_id)
         json_object_set_new(o, "state", json_string(c->last->state_id));
-    (void)run;
+    sv_put_ids(o, run, c, finish != NULL);
     return o;
 }
 
@@ -147,7 +147,7 @@ static void completion_piece(sv_run *run, sv_choice *c)
         zamba_free(text);
     }
     c->begun = 1;
-    const int tokens = c->n_tokens && run->ask.request.top_logprobs >= 0;
+    const int tokens = c->n_tokens && (run->ask.request.top_logprobs >= 0 || run->token_ids);
     if (!c->n_text && !tokens && !c->ended)
         return;
     send(run, choice_of(run, c, sv_json_text(c->text, c->n_text), logprobs_of(run, c, NULL, 0),
@@ -208,6 +208,7 @@ static int fill(sv_run *run, const json_t *o, sv_bad *bad)
     if (!sv_ask_openai(a, o, bad))
         return 0;
     run->echo = sv_get_bool(o, "echo", 0);
+    run->token_ids = sv_get_bool(o, "return_token_ids", 0);
     a->request.max_tokens = (int32_t)sv_get_int(o, "max_tokens", 16);
     a->request.top_logprobs = (int32_t)sv_get_int(o, "logprobs", -1);
     a->request.prompt_logprobs = run->echo ? a->request.top_logprobs : -1;

@@ -93,6 +93,23 @@ class Completions(Served):
             self.assertEqual(top[token], p)
         self.assertIsNone(self.complete(logprobs=0, max_tokens=1)["choices"][0]["logprobs"]["top_logprobs"][0])
 
+    def test_token_ids(self):
+        """With the ids a conversation goes on without being tokenized again: nothing of it is read twice."""
+        ids = self.post("/tokenize", prompt=f"A tale {random.getrandbits(64)} of the sea").json["tokens"]
+        for path, body in (("/v1/completions", {"prompt": ids}), ("/v1/chat/completions", {"messages": CHAT})):
+            ask = {**body, "max_tokens": 12, "seed": 3, "return_token_ids": True, "ignore_eos": True}
+            c = self.post(path, **ask).json["choices"][0]
+            self.assertEqual(len(c["token_ids"]), 12)
+            self.assertEqual(c["prompt_token_ids"], ids if "prompt" in body else
+                             self.post("/tokenize", messages=CHAT).json["tokens"])
+            chunks = [x["choices"][0] for x in self.post(path, stream=True, **ask).chunks]
+            self.assertEqual([i for x in chunks for i in x.get("token_ids", [])], c["token_ids"])
+            self.assertEqual([x["prompt_token_ids"] for x in chunks if "prompt_token_ids" in x], [c["prompt_token_ids"]])
+            so_far = c["prompt_token_ids"] + c["token_ids"]
+            usage = self.complete(prompt=so_far + ids)["usage"]
+            self.assertEqual(usage["prompt_tokens_details"]["cached_tokens"], len(so_far) - 1)  # the last was never read
+        self.assertNotIn("token_ids", self.complete()["choices"][0])
+
     def test_bias_and_stop(self):
         free = self.complete()["choices"][0]["text"]
         first = self.complete(logprobs=0, max_tokens=1)["choices"][0]["logprobs"]["tokens"][0]
