@@ -76,7 +76,7 @@ const cli_command cli_commands[] = {
      "zamba eval arc_easy Zamba2-1.2B --data arc-easy.jsonl\n"
      "zamba eval arc_easy,piqa Zamba2-1.2B --data folder --limit 200 --json\n"
      "zamba eval needle Zamba2-1.2B --haystack book.txt --svg needle.svg"},
-    {"bench", CLI_BENCH, cmd_bench, "[MODEL] | tokenizer [MODEL] FILE | train [MODEL] | serve [MODEL]", "measure speed",
+    {"bench", CLI_BENCH, cmd_bench, "[MODEL] | train|serve [MODEL] | tokenizer [MODEL] FILE", "measure speed",
      "Tokens per second for reading prompts and for writing, at several depths of the context, by several sequences "
      "together, with several numbers of threads; then where the time goes, operation by operation. Beside it stand the "
      "memory bandwidth that a loop reaches that only reads, and the products that the cores do in registers, probed in "
