@@ -86,7 +86,7 @@ static void close_run(void *user)
     free(run);
 }
 
-sv_run *sv_run_new(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served)
+static sv_run *new_run(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served)
 {
     sv_run *run = calloc(1, sizeof *run);
     if (!run) {
@@ -105,7 +105,7 @@ sv_run *sv_run_new(sv_exchange *r, const sv_app *app, const sv_style *style, jso
     return run;
 }
 
-void sv_run_refuse(sv_run *run, const sv_bad *bad)
+static void refuse_run(sv_run *run, const sv_bad *bad)
 {
     sv_api_refuse(run->r, bad);
     close_run(run);
@@ -312,7 +312,7 @@ static void pump(sv_exchange *r, void *user)
         finish(run);
 }
 
-void sv_run_start(sv_run *run)
+static void start_run(sv_run *run)
 {
     const sv_ask *a = &run->ask;
     run->n_choices = a->n_prompts * a->n;
@@ -325,7 +325,7 @@ void sv_run_start(sv_run *run)
             sv_refuse(&bad, 400, "invalid_value", "n",
                       "n: %zu prompts with %zu answers each, wanted up to 4096 answers", a->n_prompts, a->n);
         run->n_choices = 0;
-        sv_run_refuse(run, &bad);
+        refuse_run(run, &bad);
         return;
     }
     for (size_t i = 0; i < run->n_choices; i++) {
@@ -333,6 +333,20 @@ void sv_run_start(sv_run *run)
         run->choices[i].prompt = i / a->n;
     }
     sv_http_pump(run->r, pump, close_run, run);
+}
+
+void sv_run_begin(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served,
+                  int flavour, int (*fill)(sv_run *run, const json_t *body, sv_bad *bad))
+{
+    sv_bad bad = {0};
+    sv_run *run = new_run(r, app, style, body, served);
+    if (!run)
+        return;
+    run->flavour = flavour;
+    if (fill(run, body, &bad))
+        start_run(run);
+    else
+        refuse_run(run, &bad);
 }
 
 /* ---- What styles share ---- */

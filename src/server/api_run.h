@@ -55,12 +55,10 @@ int sv_api_read(sv_exchange *r, const sv_app *app, const sv_field *fields, json_
 void sv_api_refuse(sv_exchange *r, const sv_bad *bad);
 const sv_served *sv_api_model(const sv_app *app, const char *name, const char *field, sv_bad *bad);
 
-/* A run of zeros with the ask's model set; NULL: no memory, the reply is made. Ends in sv_run_start or sv_run_refuse.
- */
-sv_run *sv_run_new(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served);
-/* The jobs start; from here on the run belongs to the exchange. */
-void sv_run_start(sv_run *run);
-void sv_run_refuse(sv_run *run, const sv_bad *bad);
+/* Begin a run: what the request asks is filled in (0 and `bad`: it is refused), then its jobs start. From here on the
+ * run belongs to the exchange. */
+void sv_run_begin(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served,
+                  int flavour, int (*fill)(sv_run *run, const json_t *body, sv_bad *bad));
 
 /* Numbers of the whole: of every prompt once, of every answer. */
 typedef struct sv_usage {

@@ -120,13 +120,7 @@ void sv_states_make(sv_exchange *r, void *app)
             fork_of(r, s, from);
         return;
     }
-    sv_run *run = sv_run_new(r, app, &style, o, served);
-    if (!run)
-        return;
-    if (fill(run, o, &bad))
-        sv_run_start(run);
-    else
-        sv_run_refuse(run, &bad);
+    sv_run_begin(r, app, &style, o, served, 0, fill);
 }
 
 /* ---- As they are ---- */

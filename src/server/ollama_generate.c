@@ -259,14 +259,7 @@ static void answer(sv_exchange *r, void *app, const sv_field *fields, int flavou
         answer_load(r, o, served, flavour == CHAT);
         return;
     }
-    sv_run *run = sv_run_new(r, app, &style, o, served);
-    if (!run)
-        return;
-    run->flavour = flavour;
-    if (fill(run, o, &bad))
-        sv_run_start(run);
-    else
-        sv_run_refuse(run, &bad);
+    sv_run_begin(r, app, &style, o, served, flavour, fill);
 }
 
 void sv_ollama_chat(sv_exchange *r, void *app)

@@ -189,11 +189,5 @@ void sv_openai_chat(sv_exchange *r, void *app)
     sv_bad bad = {0};
     if (!sv_api_read(r, app, sv_fields_chat, &o, &served, &bad))
         return;
-    sv_run *run = sv_run_new(r, app, &style, o, served);
-    if (!run)
-        return;
-    if (fill(run, o, &bad))
-        sv_run_start(run);
-    else
-        sv_run_refuse(run, &bad);
+    sv_run_begin(r, app, &style, o, served, 0, fill);
 }
