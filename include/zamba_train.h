@@ -201,6 +201,11 @@ typedef struct zamba_train_options {
     int32_t decay_all;    /* nonzero: decay every tensor, not only matrices without the embedding                 */
     double max_grad_norm; /* of all gradients together; 0: not limited                                            */
     double z_loss;        /* factor of (log sum exp(logits))^2                                                    */
+    /* dropout, in training only: shares from 0 to below 1 of what each mixer and each use of a shared block give, and
+     * of the weights of attention. Negative: as the model's config says (hidden_dropout, attention_dropout), 0 with
+     * DPO. What is left out depends on seed, step, layer and the token's place in the batch: on nothing else */
+    double hidden_dropout, attention_dropout;
+    uint64_t seed; /* of what dropout leaves out, and of a new adapter's values                                     */
     /* when it goes wrong: a step whose loss or gradient is no number is not made, nor one whose loss is more than
      * spike_factor times its running mean (0: no look at it) */
     double spike_factor;
@@ -217,7 +222,6 @@ typedef struct zamba_train_options {
     double lora_alpha;
     double lora_dropout;      /* share of an adapter's inputs that is left out, in training only                 */
     const char *lora_targets; /* ends of modules' names, "q_proj,v_proj"; NULL or "all-linear": all but the head */
-    uint64_t lora_seed;       /* of its first values and of what is left out                                     */
     zamba_ranks *ranks;       /* NULL, or who trains together: each holds a share of AdamW's moments. Must outlive
                                * the trainer                                                                     */
 } zamba_train_options;

@@ -257,6 +257,9 @@ static void fill_options(train *t)
     to->weight_decay = o->weight_decay;
     to->max_grad_norm = o->max_grad_norm;
     to->z_loss = o->z_loss;
+    to->hidden_dropout = o->hidden_dropout;
+    to->attention_dropout = o->attention_dropout;
+    to->seed = (uint64_t)o->seed;
     to->spike_factor = o->spike_factor;
     to->most_skipped = (int32_t)o->most_skipped;
     to->dpo_beta = o->beta;
@@ -270,7 +273,6 @@ static void fill_options(train *t)
     to->lora_dropout = o->lora_dropout;
     to->lora_rslora = o->lora_rslora;
     to->lora_targets = o->lora_targets;
-    to->lora_seed = (uint64_t)o->seed;
     to->ranks = t->ranks;
 }
 
@@ -374,6 +376,10 @@ static char *settings(const train *t)
                              "warmup_steps", (json_int_t)o->warmup_steps, "weight_decay", o->weight_decay, "adam_beta1",
                              o->beta1, "adam_beta2", o->beta2, "max_grad_norm", o->max_grad_norm, "z_loss", o->z_loss);
     int bad = !root || json_object_update(root, more);
+    if (!bad && o->hidden_dropout >= 0)
+        bad = json_object_set_new(root, "hidden_dropout", json_real(o->hidden_dropout));
+    if (!bad && o->attention_dropout >= 0)
+        bad = json_object_set_new(root, "attention_dropout", json_real(o->attention_dropout));
     if (!bad && t->kind == DPO)
         bad = json_object_set_new(root, "beta", json_real(o->dpo_beta)) ||
               json_object_set_new(root, "reference", path_json(o->reference));

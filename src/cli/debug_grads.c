@@ -144,6 +144,7 @@ int debug_grads(const cli_args *args, const char *path)
     o.dt_floor = (zamba_dt_floor)args->dt_floor;
     o.bf16 = args->compute == ZAMBA_COMPUTE_BF16;
     o.sequence_length = longest;
+    o.hidden_dropout = o.attention_dropout = 0; /* whatever the config says: the gradient of the model as it is */
     if (code == 0 && zamba_trainer_open(&g.trainer, path, &o, &err) != ZAMBA_OK)
         code = cli_fail(&err);
     if (code == 0)

@@ -55,6 +55,7 @@ typedef struct cli_training {
     int64_t most_skipped;
     double epochs, learning_rate, min_learning_rate, decay_share; /* rates below 0, epochs 0: not given */
     double beta1, beta2, epsilon, weight_decay, max_grad_norm, z_loss, spike_factor;
+    double hidden_dropout, attention_dropout; /* below 0: not given */
     double beta, label_smoothing, distill_alpha, distill_temperature;
     bool bf16, checkpoint_activations, resume;
     bool lora, lora_rslora;

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/pass.h"
+#include "model/tape_slots.h"
 
 /* cos and sin of every row's position, as the reference computes them: in f32, inv_freq * position. */
 static void rope_angles_row(const pass *p, size_t row, const void *arg)
@@ -287,10 +287,14 @@ void zb_attend(const pass *p, size_t use)
               p->rows * r.n_pieces * n_heads * (p->c->head_dim + 2) <= p->ws->part_capacity;
     for (size_t i = 0; i < p->n_spans; i++)
         n_tasks += tasks_of(&r, &p->ws->spans[i]);
-    zb_pool_run_on(p->m->pool, p->n_threads, n_tasks, attention_task, &r);
-    if (r.split)
+    const int drops = zb_drops_attention(p->tape);
+    if (drops)
+        zb_attend_dropping(p, use);
+    else
+        zb_pool_run_on(p->m->pool, p->n_threads, n_tasks, attention_task, &r);
+    if (!drops && r.split)
         zb_pool_run_on(p->m->pool, p->n_threads, p->n_spans * n_heads, join_task, &r);
-    if (rounds_whole_rows(p))
+    if (drops || rounds_whole_rows(p))
         zb_each_row(p, round_attn_row, NULL);
     zb_profile_add(&p->ws->profile, ZB_OP_ATTENTION, start, keys * (double)zb_use_bytes(p->m) / ZB_PAGE_TOKENS,
                    4 * (double)p->c->head_dim * (double)n_heads * pairs);

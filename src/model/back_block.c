@@ -48,6 +48,15 @@ static void ffn_norm_rows(zb_tape *t, const void *arg, size_t row0, size_t row1,
                                     t->pass.c->norm_eps);
 }
 
+static void drop_rows(zb_tape *t, const void *arg, size_t row0, size_t row1, float *partial)
+{
+    const back_use *r = arg;
+    const size_t h = t->pass.c->hidden_size;
+    (void)partial;
+    for (size_t i = row0; i < row1; i++)
+        zb_drop_hidden(t, t->dt_ + i * h, t->dt_ + i * h, ZB_DROP_BLOCK, (size_t)r->use, i, 0, h);
+}
+
 /* dt_ -> do_ */
 static void feed_forward(const back_use *r)
 {
@@ -55,6 +64,8 @@ static void feed_forward(const back_use *r)
     const zb_config *c = t->pass.c;
     const size_t h = c->hidden_size, F = c->ffn_size, rows = t->pass.rows, ld_g = zb_row_length(2 * F);
     float *dw = zb_grad(t, ZB_LINEAR, r->layer, -1, r->use);
+    if (zb_drops_hidden(t))
+        zb_back_rows(t, NULL, 0, drop_rows, r);
     zb_back_begin(t);
     zb_dy dy = zb_back_prepare(t, t->dt_, h, h, rows, dw != NULL);
     zb_back_multiply(t,
@@ -124,24 +135,29 @@ static void attention_task(void *ctx, size_t task, int worker)
     }
     for (size_t j = kv * group; j < (kv + 1) * group; j++) {
         const size_t at = s->row * r->ld_q + j * d;
-        t->pass.k->attention_backward(&(zb_attn_backward){.dq = t->dq + at,
-                                                          .dk = dk,
-                                                          .dv = dv,
-                                                          .ld_dq = r->ld_q,
-                                                          .ld_dkv = r->ld_kv,
-                                                          .q = r->s->q + at,
-                                                          .k = r->s->k + s->row * r->ld_kv + kv * d,
-                                                          .v = r->s->v + s->row * r->ld_kv + kv * d,
-                                                          .out = r->s->attn + at,
-                                                          .dout = t->dattn + at,
-                                                          .ld_q = r->ld_q,
-                                                          .ld_kv = r->ld_kv,
-                                                          .ld_out = r->ld_q,
-                                                          .ld_dout = r->ld_q,
-                                                          .n = s->n,
-                                                          .head_dim = d,
-                                                          .scale = 1.0f / sqrtf((float)d / 2.0f),
-                                                          .scratch = zb_tape_worker(t, worker)});
+        const zb_attn_backward a = {.dq = t->dq + at,
+                                    .dk = dk,
+                                    .dv = dv,
+                                    .ld_dq = r->ld_q,
+                                    .ld_dkv = r->ld_kv,
+                                    .q = r->s->q + at,
+                                    .k = r->s->k + s->row * r->ld_kv + kv * d,
+                                    .v = r->s->v + s->row * r->ld_kv + kv * d,
+                                    .out = r->s->attn + at,
+                                    .dout = t->dattn + at,
+                                    .ld_q = r->ld_q,
+                                    .ld_kv = r->ld_kv,
+                                    .ld_out = r->ld_q,
+                                    .ld_dout = r->ld_q,
+                                    .n = s->n,
+                                    .head_dim = d,
+                                    .scale = 1.0f / sqrtf((float)d / 2.0f),
+                                    .scratch = zb_tape_worker(t, worker)};
+        if (zb_drops_attention(t)) {
+            const zb_attn_drop drop = zb_attn_drop_of(t, s, (size_t)r->use, j);
+            zb_attend_dropping_back(t->pass.k, &a, &drop);
+        } else
+            t->pass.k->attention_backward(&a);
         for (size_t i = 0; c->use_rope && i < s->n; i++)
             t->pass.k->rope_backward(t->dq + at + i * r->ld_q, t->ws->cos + (s->row + i) * half,
                                      t->ws->sin + (s->row + i) * half, d);

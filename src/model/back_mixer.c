@@ -297,14 +297,26 @@ static void norm_rows(zb_tape *t, const void *arg, size_t row0, size_t row1, flo
     }
 }
 
+static void drop_rows(zb_tape *t, const void *arg, size_t row0, size_t row1, float *partial)
+{
+    const back_run *r = arg;
+    const size_t h = t->pass.c->hidden_size;
+    (void)partial;
+    for (size_t i = row0; i < row1; i++)
+        zb_drop_hidden(t, t->branch + i * h, t->dx + i * h, ZB_DROP_MIXER, (size_t)r->layer, i, 0, h);
+}
+
 void zb_back_mixer(zb_tape *t, size_t layer)
 {
     const zb_config *c = t->pass.c;
     const size_t h = c->hidden_size, rows = t->pass.rows;
     back_run r = {.t = t, .s = &t->slots[layer], .w = &t->m->weights.layers[layer], .layer = (int32_t)layer};
     float *dw = grad(&r, ZB_OUT_PROJ);
+    const float *dbranch = zb_drops_hidden(t) ? t->branch : t->dx;
+    if (zb_drops_hidden(t))
+        zb_back_rows(t, NULL, 0, drop_rows, &r);
     zb_back_begin(t);
-    zb_dy dy = zb_back_prepare(t, t->dx, h, h, rows, dw != NULL);
+    zb_dy dy = zb_back_prepare(t, dbranch, h, h, rows, dw != NULL);
     zb_back_multiply(
         t,
         &(zb_back_job){.parts = {{r.w->out_proj, dw, dy, r.s->gated, inner_ld(&r), zb_lora_on(&r.w->out_lora)}},
@@ -312,7 +324,7 @@ void zb_back_mixer(zb_tape *t, size_t layer)
                        .dx = t->dgated,
                        .ld_dx = inner_ld(&r)},
         1);
-    zb_back_sum(t, grad(&r, ZB_OUT_PROJ_BIAS), t->dx, h, h, rows);
+    zb_back_sum(t, grad(&r, ZB_OUT_PROJ_BIAS), dbranch, h, h, rows);
     if (t->m->plan.layers[layer].mixer == ZB_MAMBA1)
         recurrence1(&r);
     else

@@ -163,7 +163,7 @@ static void w_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1,
                      row0 = least(part * step, d->dy.n), n = least(step, d->dy.n - row0);
         float *dw = d->dw + row0 * d->w.cols + c0;
         if (n > 0 && t->m->bf16) {
-            const zb_mat w = {scratch, c1 - c0, rows, ZB_BF16, d->dy.ld_t, NULL};
+            const zb_mat w = {.data = scratch, .rows = c1 - c0, .cols = rows, .dtype = ZB_BF16, .ld = d->dy.ld_t};
             if (turned != d->x)
                 k->transpose_to_bf16(scratch, w.ld, d->x + c0, d->ld_x, rows, c1 - c0);
             turned = d->x;
@@ -227,8 +227,7 @@ static void drop_task(void *ctx, size_t task, int worker)
     const drop_run *r = ctx;
     const size_t row0 = task * PIECE, row1 = least(row0 + PIECE, r->rows), cols = r->lora->a.cols;
     (void)worker;
-    zb_lora_drop(&r->t->m->weights, r->lora, r->y + row0 * r->ld_y, r->ld_y, r->x + row0 * r->ld_x, r->ld_x, row0,
-                 row1 - row0);
+    zb_lora_drop(r->t, r->lora, r->y + row0 * r->ld_y, r->ld_y, r->x + row0 * r->ld_x, r->ld_x, row0, row1 - row0);
     for (size_t i = row0; r->dx != NULL && i < row1; i++)
         r->t->pass.k->add(r->dx + i * r->ld_dx, r->y + i * r->ld_y, cols);
 }
@@ -251,7 +250,7 @@ static void dropped_part(zb_tape *t, const zb_back_job *j, zb_back_part part, co
 static void with_loras(zb_tape *t, const zb_back_job *jobs, size_t n_jobs)
 {
     const size_t step = zb_lora_step(&t->m->weights), ld = t->ws->ld_low;
-    const int drops = zb_lora_drops(&t->m->weights);
+    const int drops = zb_drops_lora(t);
     zb_back_job all[MOST_JOBS];
     zb_low low[ZB_MOST_LORAS];
     zb_back_part up[ZB_MOST_LORAS], down[ZB_MOST_LORAS];

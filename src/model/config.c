@@ -434,6 +434,8 @@ zamba_status zb_config_parse(zb_config *c, const json_t *root, const char *name,
     c->ffn_size = get_size(&r, KEYS("intermediate_size", "ffn_hidden_size"), 4 * c->hidden_size, 1);
     c->n_blocks = c->family == ZB_ZAMBA1 ? 1 : get_size(&r, KEYS("num_mem_blocks"), 1, 1);
     c->norm_eps = (float)get_real(&r, KEYS("rms_norm_eps"), 1e-5, 0.0, 1.0);
+    c->hidden_dropout = (float)get_real(&r, KEYS("hidden_dropout"), 0.0, 0.0, 0.99);
+    c->attention_dropout = (float)get_real(&r, KEYS("attention_dropout"), 0.0, 0.0, 0.99);
     c->act = get_act(&r, "hidden_act", ZB_ACT_GELU);
     c->tied_head = get_bool(&r, KEYS("tie_word_embeddings"), 1);
     if (r.st == ZAMBA_OK && c->n_layers > 10000)

@@ -33,6 +33,7 @@ typedef struct zb_config {
     float dt_min, dt_max;     /* floor and ceiling of dt as used                                  */
     double step_min;          /* time_step_min, which ZAMBA_DT_FLOOR_CONFIG takes for the floor   */
     float norm_eps;
+    float hidden_dropout, attention_dropout; /* what training leaves out, if it is not told otherwise   */
     int tied_head;
     int32_t bos, pad, eos[ZB_MAX_EOS];
     size_t n_eos;

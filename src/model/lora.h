@@ -65,10 +65,6 @@ zamba_status zb_params_open_lora(zb_params *p, zamba_model *m, const zb_lora_opt
 /* Part of zb_params_close. */
 void zb_lora_training_close(zb_params *p);
 
-/* Which inputs the next forward passes and their ways back leave out; 0: none. The same seed and rows, the same
- * numbers. */
-void zb_lora_dropout(zb_params *p, uint64_t seed);
-
 /* adapter_config.json and adapter_model.safetensors into a folder that is there. base: the name of the model in it. */
 zamba_status zb_lora_save(const zb_params *p, const char *folder, const char *base, zamba_error *err);
 

@@ -2,8 +2,7 @@
  * and the inputs that training leaves out. Which files adapters come from is lora.c's. */
 #include <string.h>
 
-#include "core/rng.h"
-#include "model/pass.h"
+#include "model/tape_slots.h"
 
 #define LOW_ROWS ((size_t)64)      /* rows of activations of a task */
 #define ALONE    ((size_t)1 << 16) /* so few products are not worth waking anybody */
@@ -15,22 +14,17 @@ typedef struct low_run {
     size_t n, rows, blocks, tiles; /* tasks of a place: blocks of rows times tiles of a */
 } low_run;
 
-void zb_lora_drop(const zb_weights *w, const zb_lora *lora, float *y, size_t ld_y, const float *x, size_t ld_x,
+int zb_drops_lora(const zb_tape *t)
+{
+    return t != NULL && t->drop_seed != 0 && t->m->weights.lora_dropout > 0;
+}
+
+void zb_lora_drop(const zb_tape *t, const zb_lora *lora, float *y, size_t ld_y, const float *x, size_t ld_x,
                   size_t row0, size_t n)
 {
-    const size_t cols = lora->a.cols;
-    const uint64_t limit = (uint64_t)((double)w->lora_dropout * 4294967296.0);
-    const float kept = 1.0f / (1.0f - w->lora_dropout);
-    for (size_t i = 0; i < n; i++) {
-        uint64_t state = w->lora_seed + (uint64_t)lora->number * 0xD1342543DE82EF95u + (row0 + i);
-        state = zb_splitmix64(&state);
-        for (size_t k = 0; k < cols; k += 2) {
-            const uint64_t bits = zb_splitmix64(&state);
-            y[i * ld_y + k] = (bits & 0xFFFFFFFFu) < limit ? 0.0f : x[i * ld_x + k] * kept;
-            if (k + 1 < cols)
-                y[i * ld_y + k + 1] = bits >> 32 < limit ? 0.0f : x[i * ld_x + k + 1] * kept;
-        }
-    }
+    for (size_t i = 0; i < n; i++)
+        zb_drop(y + i * ld_y, x + i * ld_x, 0, lora->a.cols,
+                zb_drop_row(t->drop_seed, ZB_DROP_LORA, lora->number, t->tokens[row0 + i]), t->m->weights.lora_dropout);
 }
 
 static void low_task(void *ctx, size_t task, int worker)
@@ -42,7 +36,7 @@ static void low_task(void *ctx, size_t task, int worker)
     const size_t part = task % (r->blocks * r->tiles), rank = lora->a.rows, row0 = part / r->tiles * LOW_ROWS,
                  row1 = least(row0 + LOW_ROWS, r->rows), step = r->tiles > 1 ? FEW_TILE : rank,
                  a0 = least(part % r->tiles * step, rank), a1 = least(a0 + step, rank);
-    const int drops = p->tape != NULL && zb_lora_drops(&p->m->weights);
+    const int drops = zb_drops_lora(p->tape);
     float *dropped = p->ws->worker + (size_t)worker * p->ws->worker_floats;
     if (a0 == a1)
         return;
@@ -52,7 +46,7 @@ static void low_task(void *ctx, size_t task, int worker)
         n = drops ? least(ZB_DROP_ROWS, row1 - i) : row1 - i;
         if (drops) {
             ld = lora->a.cols;
-            zb_lora_drop(&p->m->weights, lora, dropped, ld, x, l->ld_x, i, n);
+            zb_lora_drop(p->tape, lora, dropped, ld, x, l->ld_x, i, n);
             x = dropped;
         }
         p->k->matmul(l->y + i * l->ld_y, l->ld_y, x, ld, n, &lora->a, a0, a1, 0);

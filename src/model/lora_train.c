@@ -163,16 +163,16 @@ static void bind(zb_params *p, const zb_lora_options *o)
         const size_t a = p->at[2 * i], b = p->at[2 * i + 1];
         l->items[i].a = p->value + a;
         l->items[i].b = p->value + b;
-        *lora = (zb_lora){.a = {p->value + a, o->rank, place->cols, ZB_F32, place->cols, NULL},
-                          .b = {p->value + b, place->rows, o->rank, ZB_F32, o->rank, NULL},
-                          .scale = (float)(o->alpha / (o->rslora ? sqrt((double)o->rank) : (double)o->rank)),
-                          .number = (uint32_t)i,
-                          .da = p->grad + a,
-                          .db = p->grad + b};
+        *lora = (zb_lora){
+            .a = {.data = p->value + a, .rows = o->rank, .cols = place->cols, .dtype = ZB_F32, .ld = place->cols},
+            .b = {.data = p->value + b, .rows = place->rows, .cols = o->rank, .dtype = ZB_F32, .ld = o->rank},
+            .scale = (float)(o->alpha / (o->rslora ? sqrt((double)o->rank) : (double)o->rank)),
+            .number = (uint32_t)i,
+            .da = p->grad + a,
+            .db = p->grad + b};
     }
     w->lora_rank = o->rank;
     w->lora_dropout = (float)o->dropout;
-    w->lora_seed = 0;
 }
 
 /* Products in bf16 take weights in bf16: plain matrices of other types get a rounded copy. */
@@ -265,11 +265,6 @@ void zb_lora_training_close(zb_params *p)
     p->lora = NULL;
     p->specs = NULL;
     p->n = 0;
-}
-
-void zb_lora_dropout(zb_params *p, uint64_t seed)
-{
-    p->m->weights.lora_seed = seed;
 }
 
 /* ---- on disk ---- */

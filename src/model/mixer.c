@@ -2,7 +2,7 @@
  * spans and heads, gated norm, out_proj added to the residual stream. */
 #include <string.h>
 
-#include "model/pass.h"
+#include "model/tape_slots.h"
 
 typedef struct mixer_run {
     const pass *p;
@@ -227,6 +227,19 @@ static void round_y_row(const pass *p, size_t row, const void *arg)
 
 /* ---- the layer ---- */
 
+/* Behind a tile of out_proj where dropout is asked for: what is left of it joins the residual stream. */
+static void after_out_rows(const pass *p, const void *arg, size_t row0, size_t row1, int worker)
+{
+    const zb_layer *row = arg;
+    const size_t h = p->c->hidden_size;
+    (void)worker;
+    for (size_t i = 0; i < p->rows; i++) {
+        float *y = p->tape->branch + i * h;
+        zb_drop_hidden(p->tape, y, y, ZB_DROP_MIXER, (size_t)(row - p->m->plan.layers), i, row0, row1);
+        p->k->add(p->ws->x + i * h + row0, y + row0, row1 - row0);
+    }
+}
+
 void zb_mixer_layer(const pass *p, const zb_layer *row)
 {
     const zb_config *c = p->c;
@@ -252,8 +265,13 @@ void zb_mixer_layer(const pass *p, const zb_layer *row)
     start = zb_profile_now(&ws->profile);
     zb_each_row(p, row->mixer == ZB_MAMBA1 ? round_y_row : gated_norm_row, &(norm_args){w->gated_norm, y, 0});
     zb_profile_add(&ws->profile, ZB_OP_GATED_NORM, start, 0, 0);
-    zb_multiply(p, ZB_OP_OUT_PROJ,
-                &(product_job){.parts = {{w->out_proj, y, ws->x, h, w->out_bias, 1, zb_lora_on(&w->out_lora), 0}},
-                               .n_parts = 1},
-                1);
+    product_job out = {.parts = {{w->out_proj, y, ws->x, h, w->out_bias, 1, zb_lora_on(&w->out_lora), 0}},
+                       .n_parts = 1};
+    if (zb_drops_hidden(p->tape)) {
+        out.parts[0].y = p->tape->branch;
+        out.parts[0].accumulate = 0;
+        out.after = after_out_rows;
+        out.arg = row;
+    }
+    zb_multiply(p, ZB_OP_OUT_PROJ, &out, 1);
 }

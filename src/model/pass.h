@@ -78,15 +78,10 @@ void zb_lora_low(const pass *p, const zb_low *low, size_t n, size_t rows);
 void zb_lora_add(const pass *p, float *y, size_t ld_y, const zb_low *low, size_t m, size_t lora_row, size_t row0,
                  size_t row1);
 
-/* The rows [row0, row0 + n) of an input as training sees it: some numbers left out, the others made larger; y [n,
- * cols], ld_y apart. Which they are depends on seed, place, row and column alone. */
-void zb_lora_drop(const zb_weights *w, const zb_lora *lora, float *y, size_t ld_y, const float *x, size_t ld_x,
+/* The rows [row0, row0 + n) of an input as training sees it (dropout.h); y [n, cols], ld_y apart. */
+void zb_lora_drop(const struct zb_tape *t, const zb_lora *lora, float *y, size_t ld_y, const float *x, size_t ld_x,
                   size_t row0, size_t n);
-
-static inline int zb_lora_drops(const zb_weights *w)
-{
-    return w->lora_dropout > 0 && w->lora_seed != 0;
-}
+int zb_drops_lora(const struct zb_tape *t); /* t may be NULL */
 
 /* What follows on the rows [row0, row1) of the job's matrices, while the tile is still in cache. */
 typedef void (*tile_fn)(const pass *p, const void *arg, size_t row0, size_t row1, int worker);

@@ -6,7 +6,7 @@
  * the ratio of their factor to the first one's. */
 #include <string.h>
 
-#include "model/pass.h"
+#include "model/tape_slots.h"
 
 typedef struct block_run {
     const zb_layer *row;
@@ -141,6 +141,17 @@ static void after_down(const pass *p, const void *arg, size_t row0, size_t row1,
         zb_round_row(p, *(const operand *)arg, i, row0, row1 - row0);
 }
 
+/* Where dropout is asked for. */
+static void after_linear(const pass *p, const void *arg, size_t row0, size_t row1, int worker)
+{
+    const zb_layer *row = arg;
+    (void)worker;
+    for (size_t i = 0; i < p->rows; i++) {
+        float *t = p->ws->t + i * p->c->hidden_size;
+        zb_drop_hidden(p->tape, t, t, ZB_DROP_BLOCK, (size_t)row->use, i, row0, row1);
+    }
+}
+
 static void feed_forward(const pass *p, const block_run *r)
 {
     const zb_config *c = p->c;
@@ -187,7 +198,9 @@ static void feed_forward(const pass *p, const block_run *r)
         1);
     zb_multiply(p, ZB_OP_LINEAR,
                 &(product_job){.parts = {{r->u->linear, out, ws->t, h, NULL, 0, zb_lora_on(&r->u->linear_lora), 0}},
-                               .n_parts = 1},
+                               .n_parts = 1,
+                               .after = zb_drops_hidden(p->tape) ? after_linear : NULL,
+                               .arg = r->row},
                 1);
 }
 

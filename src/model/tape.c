@@ -147,6 +147,7 @@ static size_t lay_out_back(zb_tape *t, float *base)
     t->dlora = take(&l, rows, lora ? zb_row_length(ZB_MOST_LORAS * zb_lora_step(&t->m->weights)) : 0);
     t->dropped = take(&l, rows, drop * widest_input(p));
     t->ddropped = take(&l, rows, drop * widest_input(p));
+    t->branch = take(&l, rows, (t->o.hidden_dropout > 0) * h);
     layout other = l, head = l; /* what stations use in turn */
     t->dgated = take(&l, rows, inner);
     t->dproj = take(&l, rows, zb_row_length(p->in_rows));
@@ -186,6 +187,8 @@ static size_t worker_floats(const zb_tape *t)
     most = (t->m->weights.in_blocks ? 256 : 64) * (longest + 64); /* a strip of columns */
     if (p->n_uses > 0)
         most = greatest(most, zb_attn_backward_scratch(rows, c->head_dim));
+    if (p->n_uses > 0 && t->o.attention_dropout > 0)
+        most = greatest(most, zb_attend_dropping_scratch(rows));
     if (c->family == ZB_ZAMBA1)
         return greatest(most, zb_scan_backward_scratch(rows, N, ZB_SCAN_UNIT));
     const zb_ssm_dims d = {zb_back_unit(c), 1, c->mamba_head_dim, N};
@@ -244,9 +247,10 @@ zamba_status zb_tape_open(zb_tape **out, zb_params *p, const zb_tape_options *o,
     t->p = p;
     t->o = *o;
     t->slots = calloc(t->m->plan.config.n_layers, sizeof *t->slots);
+    t->tokens = calloc(o->rows, sizeof *t->tokens);
     zamba_status st = ZAMBA_OK;
-    if (t->slots == NULL)
-        st = zb_fail_memory(err, "tape", t->m->plan.config.n_layers * sizeof *t->slots);
+    if (t->slots == NULL || t->tokens == NULL)
+        st = zb_fail_memory(err, "tape", t->m->plan.config.n_layers * sizeof *t->slots + o->rows * sizeof *t->tokens);
     if (st == ZAMBA_OK) {
         t->kept_floats = lay_out_slots(t, NULL);
         t->back_floats = lay_out_back(t, NULL);
@@ -290,11 +294,17 @@ void zb_tape_close(zb_tape *t)
     zb_free_aligned(t->worker);
     zb_free_aligned(t->back);
     zb_free_aligned(t->kept);
+    free(t->tokens);
     free(t->slots);
     free(t);
 }
 
 /* ---- forward ---- */
+
+void zb_tape_dropout(zb_tape *t, uint64_t seed)
+{
+    t->drop_seed = seed;
+}
 
 void zb_tape_enter(const pass *p, size_t layer)
 {
@@ -352,6 +362,8 @@ zamba_status zb_tape_forward(zb_tape *t, const zb_example *examples, size_t n, z
         t->items[i] = (zamba_batch_item){
             .sequence = s, .tokens = examples[i].ids, .n_tokens = examples[i].n, .want = ZAMBA_LOGITS_NONE};
         t->ws->spans[i] = (zb_span){.seq = s, .item = i, .row = rows, .n = examples[i].n, .done = 0};
+        for (size_t k = 0; k < examples[i].n; k++)
+            t->tokens[rows + k] = examples[i].token + k;
         rows += examples[i].n;
         st = zb_sequence_reserve(s, examples[i].n, err);
     }

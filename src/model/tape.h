@@ -11,17 +11,23 @@ typedef struct zb_tape zb_tape;
 typedef struct zb_example {
     const int32_t *ids; /* [n] */
     size_t n;
+    uint64_t token; /* number of its first token, which tells what dropout leaves out; the others' follow */
 } zb_example;
 
 typedef struct zb_tape_options {
     size_t rows;     /* most tokens of a microbatch                                                            */
     size_t examples; /* most examples in it                                                                    */
     int checkpoint;  /* nonzero: keep only what stands between layers, and make the rest again on the way back */
+    /* shares, 0 to below 1, that are left out: of what mixers and shared blocks give, of the weights of attention */
+    float hidden_dropout, attention_dropout;
 } zb_tape_options;
 
 zamba_status zb_tape_open(zb_tape **out, zb_params *p, const zb_tape_options *o, zamba_error *err);
 void zb_tape_close(zb_tape *t);
 uint64_t zb_tape_bytes(const zb_tape *t);
+
+/* Which numbers the next forward passes and their ways back leave out (LoRA's too); 0, as at first: none. */
+void zb_tape_dropout(zb_tape *t, uint64_t seed);
 
 /* Forward over the examples, whose rows stand one after another. The ids have been checked. */
 zamba_status zb_tape_forward(zb_tape *t, const zb_example *examples, size_t n, zamba_error *err);

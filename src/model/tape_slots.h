@@ -3,6 +3,7 @@
 #ifndef ZB_TAPE_SLOTS_H
 #define ZB_TAPE_SLOTS_H
 
+#include "model/dropout.h"
 #include "model/pass.h"
 #include "model/tape.h"
 
@@ -38,6 +39,9 @@ struct zb_tape {
     size_t prepared_floats, prepared_at;
     float *dlora;              /* [rows, ld_low of the workspace]: by what LoRA's A gives              */
     float *dropped, *ddropped; /* [rows, widest]: an input without what is dropped; gradient by it */
+    uint64_t drop_seed;        /* 0: nothing is left out           */
+    uint64_t *tokens;          /* [rows]: the tokens' numbers      */
+    float *branch;             /* [rows, hidden]: what a mixer adds, before some of it is left out; gradient by that */
     float *worker;             /* scratch of worker w at w * worker_floats */
     size_t worker_floats, kept_floats, back_floats;
     zb_ready_fn ready;
@@ -61,6 +65,40 @@ static inline float *zb_tape_worker(const zb_tape *t, int worker)
 {
     return t->worker + (size_t)worker * t->worker_floats;
 }
+
+/* ---- dropout ---- */
+
+static inline int zb_drops_hidden(const zb_tape *t)
+{
+    return t != NULL && t->drop_seed != 0 && t->o.hidden_dropout > 0;
+}
+
+static inline int zb_drops_attention(const zb_tape *t)
+{
+    return t != NULL && t->drop_seed != 0 && t->o.attention_dropout > 0;
+}
+
+/* Columns [c0, c1), c0 even, of a row of what a layer (a use) gives. */
+static inline void zb_drop_hidden(const zb_tape *t, float *y, const float *x, zb_drop_place place, size_t index,
+                                  size_t row, size_t c0, size_t c1)
+{
+    zb_drop(y, x, c0, c1, zb_drop_row(t->drop_seed, place, index, t->tokens[row]), t->o.hidden_dropout);
+}
+
+/* What one query head leaves out over one run of tokens (attend_drop.c). */
+typedef struct zb_attn_drop {
+    float share;
+    uint64_t seed;
+    size_t index;
+    const uint64_t *tokens; /* [n] */
+} zb_attn_drop;
+
+zb_attn_drop zb_attn_drop_of(const zb_tape *t, const zb_span *s, size_t use, size_t head);
+size_t zb_attend_dropping_scratch(size_t rows);
+/* attn = what is left of the weights, times v. */
+void zb_attend_dropping(const pass *p, size_t use);
+/* As zb_kernels.attention_backward; out is not read, scratch is zb_attend_dropping_scratch(n). */
+void zb_attend_dropping_back(const zb_kernels *k, const zb_attn_backward *a, const zb_attn_drop *d);
 
 /* ---- products backwards (back_products.c) ---- */
 

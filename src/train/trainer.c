@@ -44,6 +44,8 @@ zamba_train_options zamba_train_defaults(void)
                                  .epsilon = 1e-8,
                                  .weight_decay = 0.1,
                                  .max_grad_norm = 1,
+                                 .hidden_dropout = -1,
+                                 .attention_dropout = -1,
                                  .most_skipped = 10,
                                  .dpo_beta = 0.1,
                                  .distill_alpha = 0.5,
@@ -79,6 +81,10 @@ static zamba_status check_options(const zamba_train_options *o, zamba_error *err
         !(o->spike_factor >= 0))
         return zb_fail(err, ZAMBA_E_ARG, "gradient norm %g, z-loss %g, spike factor %g: wanted numbers from 0",
                        o->max_grad_norm, o->z_loss, o->spike_factor);
+    if (!(o->hidden_dropout < 1) || !(o->attention_dropout < 1))
+        return zb_fail(err, ZAMBA_E_ARG,
+                       "dropout of %g, of attention %g: wanted 0 to below 1, or negative: the config's",
+                       o->hidden_dropout, o->attention_dropout);
     if (o->lora_rank < 0 || o->lora_rank > 65536)
         return zb_fail(err, ZAMBA_E_ARG, "LoRA rank: %d, wanted 1 to 65536, or 0 for none", o->lora_rank);
     if (o->most_skipped < 1)
@@ -153,7 +159,7 @@ static zamba_status open_model(zamba_trainer *t, zamba_error *err)
                                   .dropout = t->o.lora_dropout,
                                   .rslora = t->o.lora_rslora != 0,
                                   .targets = t->o.lora_targets,
-                                  .seed = t->o.lora_seed};
+                                  .seed = t->o.seed};
     return zb_params_open_lora(&t->params, t->m, &lora, t->o.bf16 != 0, err);
 }
 
@@ -190,6 +196,12 @@ static zamba_status take_memory(zamba_trainer *t, zamba_error *err)
     return ZAMBA_OK;
 }
 
+/* TRL trains preferences without the config's dropout, so that both sides are measured alike. */
+static float dropout(const zamba_trainer *t, double asked, float config)
+{
+    return asked >= 0 ? (float)asked : t->o.objective == ZAMBA_OBJECTIVE_DPO ? 0 : config;
+}
+
 /* What a process does by itself. */
 static zamba_status open_here(zamba_trainer **out, const char *model, zamba_train_options o, zamba_error *err)
 {
@@ -214,8 +226,12 @@ static zamba_status open_here(zamba_trainer **out, const char *model, zamba_trai
     t->has_reference = st == ZAMBA_OK && o.objective == ZAMBA_OBJECTIVE_DPO;
     if (st == ZAMBA_OK) {
         choose_sizes(t);
-        const zb_tape_options to = {
-            .rows = t->most_rows, .examples = t->most_examples, .checkpoint = o.checkpoint_activations != 0};
+        const zb_config *c = &t->m->plan.config;
+        const zb_tape_options to = {.rows = t->most_rows,
+                                    .examples = t->most_examples,
+                                    .checkpoint = o.checkpoint_activations != 0,
+                                    .hidden_dropout = dropout(t, o.hidden_dropout, c->hidden_dropout),
+                                    .attention_dropout = dropout(t, o.attention_dropout, c->attention_dropout)};
         st = zb_tape_open(&t->tape, &t->params, &to, err);
     }
     if (st == ZAMBA_OK)
@@ -349,8 +365,9 @@ static zamba_status check_batch(const zamba_trainer *t, const zamba_data_batch *
     return ZAMBA_OK;
 }
 
-/* Take examples (whole pairs) from `at` on for one microbatch; returns how many. */
-static size_t take(zamba_trainer *t, const zamba_data_batch *b, size_t at, size_t *n_rows)
+/* Take examples (whole pairs) from `at` on for one microbatch; returns how many. A token's number is its row's and its
+ * place therein; *token: behind the last example. */
+static size_t take(zamba_trainer *t, const zamba_data_batch *b, size_t at, uint64_t *token, size_t *n_rows)
 {
     const size_t step = t->o.objective == ZAMBA_OBJECTIVE_DPO ? 2 : 1;
     size_t n = 0, rows = 0;
@@ -362,7 +379,10 @@ static size_t take(zamba_trainer *t, const zamba_data_batch *b, size_t at, size_
             break;
         for (size_t i = 0; i < step; i++, n++) {
             const zamba_example *e = &b->examples[at + n];
-            t->examples[n] = (zb_example){e->ids, e->n};
+            if (at + n == 0 || e->row != e[-1].row)
+                *token = (uint64_t)(uint32_t)e->row << 32;
+            t->examples[n] = (zb_example){e->ids, e->n, *token};
+            *token += e->n;
             memcpy(t->targets + rows, e->targets, e->n * sizeof *e->targets);
             rows += e->n;
         }
@@ -447,10 +467,10 @@ static zamba_status pair_loss(zamba_trainer *t, size_t n, size_t rows, int gradi
     return st;
 }
 
-/* What an adapter leaves out of its inputs: other numbers in every microbatch, the same after a stop. */
-static uint64_t dropout_seed(const zamba_trainer *t, const zamba_example *first)
+/* Other numbers are left out in every batch, the same ones after a stop. */
+static uint64_t dropout_seed(const zamba_trainer *t)
 {
-    const uint64_t words[] = {t->o.lora_seed, (uint64_t)t->step, (uint64_t)t->added, (uint64_t)first->row};
+    const uint64_t words[] = {t->o.seed, (uint64_t)t->step, (uint64_t)t->added};
     return zb_hash(words, sizeof words, 1) | 1;
 }
 
@@ -461,15 +481,15 @@ enum { NO_GRADIENT, GRADIENT, LAST_GRADIENT }; /* the last: of a step, others ma
 static zamba_status add_batch(zamba_trainer *t, const zamba_data_batch *b, int gradient, double *sums, zamba_error *err)
 {
     size_t rows;
+    uint64_t token = 0;
     const int exchange = gradient == LAST_GRADIENT && zamba_ranks_size(t->o.ranks) > 1;
     zamba_status st = check_batch(t, b, err);
+    zb_tape_dropout(t->tape, gradient ? dropout_seed(t) : 0);
     for (size_t at = 0, n; at < b->n_examples && st == ZAMBA_OK; at += n) {
-        n = take(t, b, at, &rows);
+        n = take(t, b, at, &token, &rows);
         sums[ZB_SUM_TOKENS] += (double)rows;
         if (count_targets(t->targets, rows) == 0)
             continue;
-        if (t->params.lora != NULL)
-            zb_lora_dropout(&t->params, gradient ? dropout_seed(t, &b->examples[at]) : 0);
         st = zb_tape_forward(t->tape, t->examples, n, err);
         if (st == ZAMBA_OK)
             st = t->o.objective == ZAMBA_OBJECTIVE_DPO ? pair_loss(t, n, rows, gradient, sums, err)

@@ -1,5 +1,6 @@
-/* test_gradients.c — loss and the gradient of every parameter against PyTorch's, for every golden model; and that they
- * depend neither on threads nor on whether activations were kept or made again. */
+/* test_gradients.c — loss and the gradient of every parameter against PyTorch's, for every golden model; that they
+ * depend neither on threads nor on whether activations were kept or made again; finite differences for shapes that no
+ * golden has, and for dropout. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,19 +45,23 @@ typedef struct result {
 /* Rows of ids [n_rows, n] with labels as transformers has them (shifted inside, -100: none); mask: NULL or 1 where
  * real. */
 static result run(const char *model, const int32_t *ids, const int32_t *labels, const int32_t *mask, size_t n_rows,
-                  size_t n, int threads, int checkpoint)
+                  size_t n, int threads, zb_tape_options o)
 {
     result r = {.m = golden_model(model, ZAMBA_DT_FLOOR_CONFIG, threads)};
     zamba_error err;
     zb_tape *t;
     CHECK_OK(zb_params_open(&r.p, r.m, 0, &err), err);
-    CHECK_OK(zb_tape_open(&t, &r.p, &(zb_tape_options){n_rows * n, n_rows, checkpoint}, &err), err);
+    o.rows = n_rows * n;
+    o.examples = n_rows;
+    CHECK_OK(zb_tape_open(&t, &r.p, &o, &err), err);
+    zb_tape_dropout(t, 7);
     zb_example *examples = calloc(n_rows, sizeof *examples);
     int32_t *targets = calloc(n_rows * n, sizeof *targets);
     double *row_loss = calloc(n_rows * n, sizeof *row_loss);
     size_t rows = 0, wanted = 0;
     for (size_t i = 0; i < n_rows; i++) {
         examples[i].ids = ids + i * n;
+        examples[i].token = i * n;
         for (size_t k = 0; k < n && (mask == NULL || mask[i * n + k] != 0); k++, rows++) {
             examples[i].n++;
             targets[rows] = k + 1 < n && labels[i * n + k + 1] >= 0 ? labels[i * n + k + 1] : -1;
@@ -92,7 +97,7 @@ static double relative(const float *got, const float *want, size_t n)
     return sqrt(difference) / (sqrt(size) + 1e-12);
 }
 
-static void check(const char *model, const char *file, int every)
+static void check(const char *model, const char *file, int every, zb_tape_options o)
 {
     golden g;
     size_t n;
@@ -103,7 +108,7 @@ static void check(const char *model, const char *file, int every)
         labels = golden_ids(golden_get(&g, "labels"), &n);
         mask = golden_ids(golden_get(&g, "attention_mask"), &n);
     }
-    result r = run(model, ids, labels, mask, ids_of->shape[0], ids_of->shape[1], 2, 0);
+    result r = run(model, ids, labels, mask, ids_of->shape[0], ids_of->shape[1], 2, o);
     const double tolerance = golden_tolerance(model, "grad_rel_l2");
     const float want_loss = *(const float *)golden_get(&g, "loss")->data;
     CHECK(fabs(r.loss - (double)want_loss) <= golden_tolerance(model, "loss_abs"), "%s %s: loss %.7f, wanted %.7f",
@@ -139,14 +144,23 @@ static void test_every_gradient(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        check(models[i], "train.safetensors", 1);
+        check(models[i], "train.safetensors", 1, (zb_tape_options){0});
 }
 
 static void test_masked(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
-        check(models[i], "train_masked.safetensors", 0);
+        check(models[i], "train_masked.safetensors", 0, (zb_tape_options){0});
+}
+
+/* By the way that leaves something out, leaving out so little that it is nothing. */
+static void test_no_dropout(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        check(models[i], "train.safetensors", 1,
+              (zb_tape_options){.hidden_dropout = 1e-12f, .attention_dropout = 1e-12f});
 }
 
 static void test_same_bits(void **state)
@@ -158,14 +172,22 @@ static void test_same_bits(void **state)
         assert_true(golden_open(&g, models[i], "train.safetensors"));
         const zb_tensor *t = golden_get(&g, "input_ids");
         int32_t *ids = golden_ids(t, &n);
-        result one = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 1, 0),
-               three = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 3, 0),
-               again = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 2, 1);
-        assert_memory_equal(one.p.grad, three.p.grad, one.p.floats * sizeof(float));
-        assert_memory_equal(one.p.grad, again.p.grad, one.p.floats * sizeof(float));
-        drop(&one);
-        drop(&three);
-        drop(&again);
+        for (int drops = 0; drops < 2; drops++) { /* with dropout one model of each family */
+            if (drops && i > 1)
+                break;
+            zb_tape_options o = {0};
+            o.hidden_dropout = drops ? 0.2f : 0;
+            o.attention_dropout = drops ? 0.3f : 0;
+            result one = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 1, o),
+                   three = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 3, o);
+            o.checkpoint = 1;
+            result again = run(models[i], ids, ids, NULL, t->shape[0], t->shape[1], 2, o);
+            assert_memory_equal(one.p.grad, three.p.grad, one.p.floats * sizeof(float));
+            assert_memory_equal(one.p.grad, again.p.grad, one.p.floats * sizeof(float));
+            drop(&one);
+            drop(&three);
+            drop(&again);
+        }
         free(ids);
         golden_close(&g);
     }
@@ -190,44 +212,48 @@ static const char *const shapes[] = {"extra-bias",
                                      "extra-zamba1-proj-bias",
                                      "extra-zamba1-no-conv-bias"};
 
-enum { TOKENS = 21 };
+enum { TOKENS = 21, MANY = 70 }; /* many: of several chunks and blocks of attention */
 
 typedef struct probe {
     zb_params p;
     zb_tape *tape;
     loss l;
-    int32_t ids[TOKENS];
-    double row_loss[TOKENS];
+    size_t n;
+    int32_t ids[MANY];
+    double row_loss[MANY];
 } probe;
 
 static double loss_at(probe *a, int gradient)
 {
     zamba_error err;
     double sum = 0;
-    a->l.weight = gradient ? 1.0f / TOKENS : 0;
-    CHECK_OK(zb_tape_forward(a->tape, &(zb_example){a->ids, TOKENS}, 1, &err), err);
+    a->l.weight = gradient ? 1.0f / (float)a->n : 0;
+    CHECK_OK(zb_tape_forward(a->tape, &(zb_example){a->ids, a->n, 0}, 1, &err), err);
     CHECK_OK(zb_tape_loss(a->tape, loss_row, &a->l, gradient, &err), err);
-    for (size_t i = 0; i < TOKENS; i++)
-        sum += a->row_loss[i] / TOKENS;
+    for (size_t i = 0; i < a->n; i++)
+        sum += a->row_loss[i] / (double)a->n;
     return sum;
 }
 
 /* Along each tensor's gradient the loss must rise as steeply as the gradient is long: where it is not too flat for f32
  * to see. */
-static void check_slopes(const char *model)
+static void check_slopes(const char *model, size_t n_tokens, float dropout)
 {
-    static int32_t targets[TOKENS];
-    probe a = {0};
+    static int32_t targets[MANY];
+    probe a = {.n = n_tokens};
     zamba_error err;
-    zamba_model *m = golden_model(model, ZAMBA_DT_FLOOR_CONFIG, 2);
+    zamba_model *m = golden_model(model, ZAMBA_DT_FLOOR_CONFIG, 1);
+    const zb_tape_options o = {
+        .rows = n_tokens, .examples = 1, .hidden_dropout = dropout / 2, .attention_dropout = dropout};
     const size_t vocab = m->plan.config.vocab_size;
-    for (size_t i = 0; i < TOKENS; i++) {
+    for (size_t i = 0; i < n_tokens; i++) {
         a.ids[i] = (int32_t)((i * i * 7 + 3) % vocab);
         targets[i] = (int32_t)((i * 11 + 5) % vocab);
     }
     a.l = (loss){m->kernels, targets, a.row_loss, 0};
     CHECK_OK(zb_params_open(&a.p, m, 0, &err), err);
-    CHECK_OK(zb_tape_open(&a.tape, &a.p, &(zb_tape_options){TOKENS, 1, 0}, &err), err);
+    CHECK_OK(zb_tape_open(&a.tape, &a.p, &o, &err), err);
+    zb_tape_dropout(a.tape, 5);
     loss_at(&a, 1);
     CHECK_OK(zb_tape_backward(a.tape, NULL, NULL, &err), err);
     size_t looked_at = 0;
@@ -274,16 +300,24 @@ static void test_slopes(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        check_slopes(shapes[i]);
+        check_slopes(shapes[i], TOKENS, 0);
+}
+
+/* What is left out stays the same from pass to pass. */
+static void test_slopes_with_dropout(void **state)
+{
+    (void)state;
+    static const char *const some[] = {"extra-gqa", "extra-zamba1-heads4-gqa", "extra-bias"};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        check_slopes(some[i], MANY, 0.4f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_gradient),
-        cmocka_unit_test(test_masked),
-        cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_slopes),
+        cmocka_unit_test(test_every_gradient), cmocka_unit_test(test_masked),
+        cmocka_unit_test(test_no_dropout),     cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_slopes),         cmocka_unit_test(test_slopes_with_dropout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

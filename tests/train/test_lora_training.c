@@ -13,7 +13,7 @@ static zamba_train_options options_of(double dropout)
     o.lora_rank = 4;
     o.lora_alpha = 8;
     o.lora_dropout = dropout;
-    o.lora_seed = 11;
+    o.seed = 11;
     o.learning_rate = 1e-2;
     o.total_steps = STEPS;
     return o;
