@@ -31,7 +31,7 @@ static uint64_t elements(const zamba_tensor_info *t)
     return n;
 }
 
-static zamba_status gather(inspect *x, zamba_error *err)
+zamba_status inspect_gather(inspect *x, zamba_error *err)
 {
     int32_t slot = 0;
     zamba_status st = zamba_model_info_get(x->model, &x->info, err);
@@ -81,14 +81,13 @@ static uint64_t total_memory(const inspect *x)
 
 /* ---- Drawing ---- */
 
-static void heading(const term *t, const char *text, const char *note)
+void inspect_heading(const term *t, const char *text, const char *note)
 {
     out_format("\n%s%s%s%s%s%s\n", term_on(t, TERM_BOLD), text, term_on(t, TERM_PLAIN), term_on(t, TERM_DIM), note,
                term_on(t, TERM_PLAIN));
 }
 
-static void fact(const term *t, const char *name, const char *format, ...) CLI_PRINTF(3, 4);
-static void fact(const term *t, const char *name, const char *format, ...)
+void inspect_fact(const term *t, const char *name, const char *format, ...)
 {
     char text[1024];
     va_list values;
@@ -98,31 +97,31 @@ static void fact(const term *t, const char *name, const char *format, ...)
     out_format("  %s%-12s%s %s\n", term_on(t, TERM_DIM), name, term_on(t, TERM_PLAIN), text);
 }
 
-static void print_facts(const inspect *x, const term *t)
+void inspect_print_facts(const inspect *x, const term *t)
 {
     const zamba_model_info *i = &x->info;
     char a[32], b[32], c[32];
     out_format("%s%s%s\n", term_on(t, TERM_BOLD), i->path, term_on(t, TERM_PLAIN));
-    fact(t, "model", "%s (config: %s), %s parameters, %s of %s", i->family, i->dialect,
-         cli_count((double)i->n_params, a), cli_bytes((double)i->weight_bytes, b), i->dtype);
-    fact(t, "shape", "%d layers of width %d, %d of them hybrid (%d shared block%s)", i->n_layers, i->hidden_size,
-         i->n_hybrid, i->n_blocks, i->n_blocks == 1 ? "" : "s");
+    inspect_fact(t, "model", "%s (config: %s), %s parameters, %s of %s", i->family, i->dialect,
+                 cli_count((double)i->n_params, a), cli_bytes((double)i->weight_bytes, b), i->dtype);
+    inspect_fact(t, "shape", "%d layers of width %d, %d of them hybrid (%d shared block%s)", i->n_layers,
+                 i->hidden_size, i->n_hybrid, i->n_blocks, i->n_blocks == 1 ? "" : "s");
     if (i->mamba_dt_rank > 0 && strcmp(i->family, "zamba") == 0)
-        fact(t, "Mamba-1", "inner width %d, %d heads, state %d, convolution %d, dt rank %d", i->mamba_inner,
-             i->mamba_heads, i->mamba_state, i->mamba_conv, i->mamba_dt_rank);
+        inspect_fact(t, "Mamba-1", "inner width %d, %d heads, state %d, convolution %d, dt rank %d", i->mamba_inner,
+                     i->mamba_heads, i->mamba_state, i->mamba_conv, i->mamba_dt_rank);
     else
-        fact(t, "Mamba-2", "inner width %d, %d heads of %d, state %d, %d group%s, convolution %d", i->mamba_inner,
-             i->mamba_heads, i->mamba_head_dim, i->mamba_state, i->mamba_groups, i->mamba_groups == 1 ? "" : "s",
-             i->mamba_conv);
-    fact(t, "attention", "%d heads of %d, %d for keys and values, MLP %d", i->n_heads, i->head_dim, i->n_kv_heads,
-         i->ffn_size);
-    fact(t, "RoPE", "%s", i->use_rope ? (*i->rope_note ? i->rope_note : "yes") : "none");
+        inspect_fact(t, "Mamba-2", "inner width %d, %d heads of %d, state %d, %d group%s, convolution %d",
+                     i->mamba_inner, i->mamba_heads, i->mamba_head_dim, i->mamba_state, i->mamba_groups,
+                     i->mamba_groups == 1 ? "" : "s", i->mamba_conv);
+    inspect_fact(t, "attention", "%d heads of %d, %d for keys and values, MLP %d", i->n_heads, i->head_dim,
+                 i->n_kv_heads, i->ffn_size);
+    inspect_fact(t, "RoPE", "%s", i->use_rope ? (*i->rope_note ? i->rope_note : "yes") : "none");
     if (*i->dt_floor_note)
-        fact(t, "dt floor", "%s", i->dt_floor_note);
-    fact(t, "vocabulary", "%s, %s head; ids: begin %d, end %d, pad %d", cli_number((uint64_t)i->vocab_size, a),
-         i->tied_head ? "tied" : "own", i->bos_id, i->eos_id, i->pad_id);
-    fact(t, "context", "trained for %s tokens", cli_number((uint64_t)i->max_positions, c));
-    fact(t, "kernels", "%s, %d threads", i->kernels, i->n_threads);
+        inspect_fact(t, "dt floor", "%s", i->dt_floor_note);
+    inspect_fact(t, "vocabulary", "%s, %s head; ids: begin %d, end %d, pad %d", cli_number((uint64_t)i->vocab_size, a),
+                 i->tied_head ? "tied" : "own", i->bos_id, i->eos_id, i->pad_id);
+    inspect_fact(t, "context", "trained for %s tokens", cli_number((uint64_t)i->max_positions, c));
+    inspect_fact(t, "kernels", "%s, %d threads", i->kernels, i->n_threads);
 }
 
 static const char *adapter_text(const inspect_layer *l, char *out, size_t n)
@@ -138,7 +137,7 @@ static void print_layers(const inspect *x, const term *t)
 {
     static const term_style block_styles[] = {TERM_MAGENTA, TERM_CYAN, TERM_YELLOW, TERM_BLUE};
     char number[32], adapters[64];
-    heading(t, "Layers", "  (a shared block runs before the mixer of its row)");
+    inspect_heading(t, "Layers", "  (a shared block runs before the mixer of its row)");
     out_format("  %s row   shared block   use   KV slot   adapters             mixer       parameters%s\n",
                term_on(t, TERM_DIM), term_on(t, TERM_PLAIN));
     for (int32_t i = 0; i < x->info.n_layers; i++) {
@@ -158,10 +157,10 @@ static void print_layers(const inspect *x, const term *t)
     }
 }
 
-static void print_parts(const inspect *x, const term *t)
+void inspect_print_parts(const inspect *x, const term *t)
 {
     char a[32], b[32], c[32];
-    heading(t, "Parameters", "  (a shared block is stored once and used in many rows)");
+    inspect_heading(t, "Parameters", "  (a shared block is stored once and used in many rows)");
     out_format("  %s%-12s %8s %18s %18s %12s%s\n", term_on(t, TERM_DIM), "part", "tensors", "stored", "used per token",
                "bytes", term_on(t, TERM_PLAIN));
     size_t n = 0;
@@ -191,7 +190,7 @@ static void print_memory(const inspect *x, const term *t)
 {
     char note[160], a[32], b[32];
     snprintf(note, sizeof note, "  (one sequence of %s tokens)", cli_number(x->context, a));
-    heading(t, "Memory", note);
+    inspect_heading(t, "Memory", note);
     out_format("  %s%-12s %12s %18s%s\n", term_on(t, TERM_DIM), "", "", "bytes", term_on(t, TERM_PLAIN));
     memory_row(t, "weights", x->memory.weights, "mapped from the files, shared by all sequences");
     memory_row(t, "copies", x->memory.copies, "vectors in f32; q, k and v of shared blocks by halves");
@@ -219,7 +218,7 @@ static void print_tensors(const inspect *x, const term *t)
 {
     zamba_error err;
     char shape[96];
-    heading(t, "Tensors", "  (name, type, shape, part, how often a token uses it)");
+    inspect_heading(t, "Tensors", "  (name, type, shape, part, how often a token uses it)");
     for (size_t i = 0; i < zamba_model_n_tensors(x->model); i++) {
         zamba_tensor_info info = {.size = sizeof info};
         if (zamba_model_tensor(x->model, i, &info, &err) != ZAMBA_OK)
@@ -272,7 +271,7 @@ static json_t *tensors_json(const inspect *x)
     return list;
 }
 
-static json_t *model_json(const inspect *x)
+json_t *inspect_json(const inspect *x)
 {
     const zamba_model_info *i = &x->info;
     json_t *out =
@@ -345,14 +344,14 @@ int cmd_inspect(const cli_args *args)
     int code = path ? cli_no_more_words(args, used) : 1;
     if (code == 0)
         code = cli_model_open(args, path, &x.model, NULL);
-    if (code == 0 && gather(&x, &err) != ZAMBA_OK)
+    if (code == 0 && inspect_gather(&x, &err) != ZAMBA_OK)
         code = cli_fail(&err);
     if (code == 0 && args->json) {
-        code = out_json(model_json(&x), 2) ? 0 : 1;
+        code = out_json(inspect_json(&x), 2) ? 0 : 1;
     } else if (code == 0) {
-        print_facts(&x, &t);
+        inspect_print_facts(&x, &t);
         print_layers(&x, &t);
-        print_parts(&x, &t);
+        inspect_print_parts(&x, &t);
         print_memory(&x, &t);
         if (args->compare)
             inspect_compare_print(&x, &t);

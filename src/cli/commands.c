@@ -146,6 +146,36 @@ const cli_command cli_commands[] = {
      "zamba serve Zamba2-2.7B-instruct --host 0.0.0.0 --api-key-file keys.txt\n"
      "curl http://127.0.0.1:8080/v1/chat/completions -H \"Content-Type: application/json\" \\\n"
      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'"},
+    {"pull", CLI_PULL, cmd_pull, "NAME[@REVISION]", "get a model from the Hugging Face hub",
+     "NAME is Org/Name, as the hub has it. Only what is needed to run the model is got: config, tokenizer, template "
+     "and "
+     "safetensors; of a repository of GGUF files the one of Q4_K_M (else Q8_0, else the first), or the one that "
+     "Org/Name:QUANT or Org/Name/file.gguf names. Prints where it is.\n\n"
+     "The files go into the cache that other programs of the hub use as well (HF_HOME, HF_HUB_CACHE). What is begun "
+     "and "
+     "cut off goes on where it stopped; every file's checksum is compared. HF_TOKEN gives access to what is private. "
+     "`zamba run`, `chat` and `serve` get what is absent by themselves. docs/HUB.md has the whole story.",
+     "zamba pull Zyphra/Zamba2-1.2B-instruct\n"
+     "zamba pull Zyphra/Zamba2-7B@main --connections 8\n"
+     "zamba pull someone/Zamba2-7B-GGUF:Q4_K_M\n"
+     "HF_ENDPOINT=https://hub.example.org zamba pull Zyphra/Zamba2-2.7B"},
+    {"list", CLI_MODELS, cmd_list, "", "list the models that are here",
+     "Those of the hub's cache and those in models/, each by the name that other commands take: how large it is, what "
+     "it is, when it came. What is not complete, `zamba pull` completes.",
+     "zamba list\n"
+     "zamba list --all --json"},
+    {"rm", CLI_REMOVE, cmd_rm, "NAME...", "remove models from the hub's cache",
+     "Org/Name removes all that is there of a model, Org/Name@REVISION one snapshot of it, Org/Name:QUANT one GGUF "
+     "file; "
+     "bytes that another snapshot needs stay. Folders of your own, and those in models/, are never touched.",
+     "zamba rm Zyphra/Zamba2-1.2B-instruct\n"
+     "zamba rm someone/Zamba2-7B-GGUF:Q4_K_M --dry-run"},
+    {"show", CLI_SHOW, cmd_show, "[MODEL]", "show where a model is from, its terms, parameters and template",
+     "Licence, source, quantization, shape, parameters, and what the chat template makes of a conversation; with "
+     "--json "
+     "config.json and the template's text as well. `zamba inspect` goes into layers, tensors and memory.",
+     "zamba show Zyphra/Zamba2-1.2B-instruct\n"
+     "zamba show --json"},
     {"debug", CLI_DEBUG, cmd_debug, "logits|hidden|grads [MODEL] --ids FILE -o OUT",
      "write logits, hidden states or gradients, to compare with others",
      "`debug logits` writes f32 tensors logits.0, logits.1, ... of shape [tokens, vocabulary], one for each sequence "

@@ -31,6 +31,8 @@ void cli_release_error(void);
 
 int cli_fail(const zamba_error *err);
 void cli_warn(const char *format, ...) CLI_PRINTF(1, 2);
+/* What takes long, or goes over the network: said without --verbose too. */
+void cli_say(const char *format, ...) CLI_PRINTF(1, 2);
 /* Only with --verbose. */
 void cli_note(const char *format, ...) CLI_PRINTF(1, 2);
 /* Where to read more; returns 2, the exit code of wrong usage. */
@@ -85,6 +87,10 @@ int cli_parse_sizes(const char *what, const char *text, bool zero_allowed, size_
 int cli_write_file(const char *path, const void *data, size_t n);
 
 /* ---- Model ---- */
+/* locate.c: what the command line says of the hub. Before the other functions of this section. */
+void cli_locate_init(const cli_args *args);
+/* The i-th folder of models by name; false after the last. */
+bool cli_models_folder(size_t i, char *out, size_t n_out);
 /* Is this word a model: an existing path, or the name of a folder in models/? */
 bool cli_is_model(const char *word);
 bool cli_is_folder(const char *path);

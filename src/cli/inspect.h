@@ -1,5 +1,5 @@
-/* inspect.h — what `zamba inspect` shows, between its files: the gathered facts, and the comparison with transformers.
- */
+/* inspect.h — what `zamba inspect` shows, between its files and for `zamba show`: the gathered facts, how they are
+ * printed, and the comparison with transformers. */
 #ifndef CLI_INSPECT_H
 #define CLI_INSPECT_H
 
@@ -34,6 +34,14 @@ typedef struct inspect {
     size_t context;   /* tokens that the memory is counted for */
     uint64_t kv_held; /* bytes of the KV pages at that context */
 } inspect;
+
+/* cmd_inspect.c. Release `layers` with free(). */
+zamba_status inspect_gather(inspect *x, zamba_error *err); /* of an open model */
+json_t *inspect_json(const inspect *x);
+void inspect_heading(const term *t, const char *text, const char *note);
+void inspect_fact(const term *t, const char *name, const char *format, ...) CLI_PRINTF(3, 4);
+void inspect_print_facts(const inspect *x, const term *t);
+void inspect_print_parts(const inspect *x, const term *t);
 
 /* inspect_compare.c: beside well-known transformers. */
 void inspect_compare_print(const inspect *x, const term *t);

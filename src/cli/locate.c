@@ -1,6 +1,7 @@
 /* locate.c — from a word on the command line to a checkpoint folder or file, and opening it. Declared in common.h.
  * Places, first that exists: the path itself; models/NAME in the folder of the program and the folders above it (the
- * build tree); share/zamba/models/NAME beside the program's folder (installed). */
+ * build tree); share/zamba/models/NAME beside the program's folder (installed); for Org/Name the cache of the hub, and,
+ * for commands that talk with a model, the hub itself. */
 #include "common.h"
 
 #include <errno.h>
@@ -11,8 +12,17 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "getting.h"
+#include "hub.h"
 
 enum { LEVELS_UP = 4 }; /* build/release/zamba is two below the project; one or two more for other layouts */
+
+static const cli_args *given; /* what the command line says of the hub */
+
+void cli_locate_init(const cli_args *args)
+{
+    given = args;
+}
 
 static bool exists(const char *path)
 {
@@ -40,14 +50,13 @@ static bool program_folder(char *out, size_t n_out)
     return true;
 }
 
-/* The i-th place where a model of this name can be; false after the last. */
-static bool place(size_t i, const char *name, char *out, size_t n_out)
+bool cli_models_folder(size_t i, char *out, size_t n_out)
 {
     char folder[PATH_MAX];
     if (!program_folder(folder, sizeof folder))
         return false;
     if (i == LEVELS_UP + 1)
-        return (size_t)snprintf(out, n_out, "%s/../share/zamba/models/%s", folder, name) < n_out;
+        return (size_t)snprintf(out, n_out, "%s/../share/zamba/models", folder) < n_out;
     if (i > LEVELS_UP + 1)
         return false;
     for (; i > 0; i--) {
@@ -55,7 +64,14 @@ static bool place(size_t i, const char *name, char *out, size_t n_out)
         if (slash)
             *slash = 0;
     }
-    return (size_t)snprintf(out, n_out, "%s/models/%s", folder, name) < n_out;
+    return (size_t)snprintf(out, n_out, "%s/models", folder) < n_out;
+}
+
+/* The i-th place where a model of this name can be; false after the last. */
+static bool place(size_t i, const char *name, char *out, size_t n_out)
+{
+    char folder[PATH_MAX];
+    return cli_models_folder(i, folder, sizeof folder) && (size_t)snprintf(out, n_out, "%s/%s", folder, name) < n_out;
 }
 
 static bool find_name(const char *name, char *out, size_t n_out)
@@ -81,9 +97,58 @@ bool cli_looks_like_path(const char *word)
     return strchr(word, '/') || (word[0] == '.' && word[1]);
 }
 
+/* Do the words in front of the slash name a folder here? Then a path was meant. */
+static bool begins_with_folder(const char *name)
+{
+    char first[256];
+    const size_t n = strcspn(name, "/");
+    if (n == 0 || n >= sizeof first)
+        return n != 0;
+    memcpy(first, name, n);
+    first[n] = 0;
+    return cli_is_folder(first);
+}
+
+/* A model of the hub: in the cache, or got now. False after no message if the name is none of the hub's, or after a
+ * message (*said). */
+static bool from_hub(const char *name, char *path, size_t n_path, bool *said)
+{
+    enum { GETTING = CLI_RUN | CLI_CHAT | CLI_SERVE };
+    zamba_error err = {0};
+    hub_name parsed;
+    *said = false;
+    if (hub_name_parse(&parsed, name, NULL) != ZAMBA_OK)
+        return false;
+    const zamba_status st = hub_find(path, n_path, name, &err);
+    if (st == ZAMBA_OK)
+        return true;
+    *said = true;
+    if (st != ZAMBA_E_NOT_FOUND) {
+        cli_fail(&err);
+    } else if (begins_with_folder(name)) {
+        cli_error("%s: no such folder or file (if it is a model of the hub, `zamba pull %s` gets it)", name, name);
+    } else if (!given || !given->command || !(given->command->bit & GETTING)) {
+        cli_error("%s: no such folder or file, and %s; `zamba pull %s` gets a model of that name", name,
+                  strncmp(err.message, name, strlen(name)) == 0 ? err.message + strlen(name) + 2 : err.message, name);
+    } else if (given->offline || hub_is_offline()) {
+        cli_error("%s; the hub is not asked, as %s says", err.message, given->offline ? "--offline" : "HF_HUB_OFFLINE");
+    } else if (hub_cannot_pull()) {
+        cli_error("%s; %s", err.message, hub_cannot_pull());
+    } else {
+        hub_pulled pulled;
+        if (cli_pull(given, name, false, &pulled) == 0) {
+            if ((size_t)snprintf(path, n_path, "%s", pulled.path) < n_path)
+                return true;
+            cli_error("%s: path too long", pulled.path);
+        }
+    }
+    return false;
+}
+
 char *cli_find_model(const char *name)
 {
     char path[PATH_MAX];
+    bool said = false;
     const char *found = NULL, *from_environment = getenv("ZAMBA_MODEL");
     const bool use_default = !name;
     if (use_default && from_environment && *from_environment)
@@ -96,8 +161,10 @@ char *cli_find_model(const char *name)
     }
     if (!(use_default && name != from_environment) && exists(name))
         found = name;
-    else if (find_name(name, path, sizeof path))
+    else if (find_name(name, path, sizeof path) || from_hub(name, path, sizeof path, &said))
         found = path;
+    if (said && !found)
+        return NULL;
     if (found) {
         char *copy = strdup(found);
         if (!copy)
@@ -108,8 +175,8 @@ char *cli_find_model(const char *name)
         cli_error("%s: no such model (it is what the environment variable ZAMBA_MODEL says)", name);
     } else if (!use_default) {
         cli_error(
-            "%s: no such folder or file, nor a model of that name (wanted a checkpoint folder with config.json, or a "
-            "GGUF file)",
+            "%s: no such folder or file, nor a model of that name (wanted a checkpoint folder with config.json, a GGUF "
+            "file, or Org/Name of the hub)",
             name);
     } else {
         cli_error("the model that comes with zamba, %s, was not found; name a checkpoint folder, or set ZAMBA_MODEL",

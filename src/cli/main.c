@@ -38,6 +38,7 @@ int main(int argc, char **argv)
     int code = cli_parse(&args, argc, argv, named ? 2 : 1);
     if (code == 0) {
         cli_messages_init((int)args.color, args.verbose);
+        cli_locate_init(&args);
         if (args.version)
             code = cmd_version(&args);
         else if (args.help)

@@ -44,7 +44,17 @@ const size_t cli_n_groups = sizeof cli_groups / sizeof *cli_groups;
 const cli_option cli_options[] = {
     {"model", 'm', CLI_TEXT, "MODEL", CLI_WORK | CLI_TRAIN | CLI_DATA, G_MODEL, AT(model), 0, 0,
      "the model that comes with zamba",
-     "Checkpoint folder or GGUF file, or the name of a folder in models/. The same as the word MODEL."},
+     "Checkpoint folder or GGUF file, the name of a folder in models/, or Org/Name of the Hugging Face hub. The "
+     "same as the word MODEL."},
+    {"offline", 0, CLI_FLAG, NULL, CLI_WORK | CLI_TRAIN | CLI_DATA | CLI_PULL, G_MODEL, AT(offline), 0, 0, "",
+     "Do not ask the hub: a model has to be here. HF_HUB_OFFLINE=1 does the same."},
+    {"verify", 0, CLI_FLAG, NULL, CLI_PULL, G_MODEL, AT(verify), 0, 0, "",
+     "Read files that are here already too, and get those anew whose sum is wrong."},
+    {"connections", 0, CLI_INT, "N", CLI_PULL, G_MODEL, AT(connections), 1, 64, NULL, "Files to get at the same time."},
+    {"retries", 0, CLI_INT, "N", CLI_PULL, G_MODEL, AT(retries), 0, 1000, NULL,
+     "How often a file is asked for again without getting on."},
+    {"all", 0, CLI_FLAG, NULL, CLI_MODELS, G_MODEL, AT(all), 0, 0, "", "List what is no Zamba too."},
+    {"dry-run", 0, CLI_FLAG, NULL, CLI_REMOVE, G_MODEL, AT(dry_run), 0, 0, "", "Only tell what would be freed."},
     {"ctx-size", 'c', CLI_INT, "N", CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_INSPECT | CLI_EVAL | CLI_SERVE, G_MODEL,
      AT(ctx_size), 0, 1e9, "from the model", "Most tokens the context may hold; 0: what the model says."},
     {"threads", 't', CLI_TEXT, "N",
@@ -408,7 +418,8 @@ const cli_option cli_options[] = {
     {"output", 'o', CLI_TEXT, "OUT", CLI_DEBUG, G_OUTPUT, AT(output), 0, 0, "", "safetensors file to write."},
     {"json", 0, CLI_FLAG, NULL,
      CLI_RUN | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_PERPLEXITY | CLI_CONVERT | CLI_MERGE |
-         CLI_EVAL | CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT | CLI_SERVE,
+         CLI_EVAL | CLI_QUANTIZE | CLI_IMATRIX | CLI_TRAIN_TOKENIZER | CLI_DATA | CLI_REPORT | CLI_SERVE | CLI_HUB |
+         CLI_SHOW,
      G_OUTPUT, AT(json), 0, 0, "", "Write one JSON object."},
     {"jsonl", 0, CLI_FLAG, NULL, CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE, G_OUTPUT, AT(jsonl), 0, 0, "",
      "Read JSON lines from standard input, write one JSON line for each."},
@@ -493,6 +504,8 @@ void cli_args_init(cli_args *args)
         .repeat_penalty = cli_widen(s.repeat_penalty),
         .presence_penalty = cli_widen(s.presence_penalty),
         .frequency_penalty = cli_widen(s.frequency_penalty),
+        .connections = 4,
+        .retries = 5,
         .compute = CLI_UNSET,
         .window = 256,
         .worst = 10,

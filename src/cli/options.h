@@ -30,11 +30,16 @@ enum {
     CLI_MERGE = 1 << 23,
     CLI_DATA = 1 << 21,
     CLI_SERVE = 1 << 24,
+    CLI_PULL = 1 << 25,
+    CLI_MODELS = 1 << 26, /* list */
+    CLI_REMOVE = 1 << 27, /* rm */
+    CLI_SHOW = 1 << 28,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
     CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX | CLI_SERVE,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT |
-               CLI_MERGE,
-    CLI_ALL = CLI_WORK | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
+               CLI_MERGE | CLI_SHOW,
+    CLI_HUB = CLI_PULL | CLI_MODELS | CLI_REMOVE,
+    CLI_ALL = CLI_WORK | CLI_HUB | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
 };
 
 typedef struct cli_list {
@@ -80,6 +85,8 @@ typedef struct cli_args {
     cli_list words; /* what is no option: MODEL, PROMPT, FILE */
 
     const char *model;
+    bool offline, verify, all;
+    int64_t connections, retries;
     int64_t ctx_size, batch_size, dt_floor;                                 /* dt_floor: a zamba_dt_floor */
     const char *threads_given, *threads_batch_given, *cpu_mask, *cpu_range; /* read by cli_place() */
     int64_t threads, threads_batch;                                         /* 0: all cores, as threads */

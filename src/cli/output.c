@@ -96,6 +96,16 @@ void cli_warn(const char *format, ...)
     va_end(values);
 }
 
+void cli_say(const char *format, ...)
+{
+    va_list values;
+    if (streams.rank > 0)
+        return;
+    va_start(values, format);
+    message("", TERM_DIM, format, values);
+    va_end(values);
+}
+
 void cli_note(const char *format, ...)
 {
     va_list values;

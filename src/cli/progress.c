@@ -26,6 +26,26 @@ static const char *clock_text(double seconds, char *buffer, size_t n)
     return buffer;
 }
 
+/* Bytes in units that can be read; other things counted. */
+static const char *amount(const progress *p, size_t n, char buffer[32])
+{
+    return strcmp(p->unit, "bytes") == 0 ? cli_bytes((double)n, buffer) : cli_number(n, buffer);
+}
+
+/* " tokens"; bytes have it in their amount. */
+static const char *unit_text(const progress *p)
+{
+    return strcmp(p->unit, "bytes") == 0 ? "" : p->unit;
+}
+
+static const char *rate_text(const progress *p, double rate, char buffer[32])
+{
+    if (strcmp(p->unit, "bytes") == 0)
+        return cli_bytes(rate, buffer);
+    snprintf(buffer, 32, "%.4g", rate);
+    return buffer;
+}
+
 static double eta(const progress *p, double now)
 {
     const double done = (double)p->done - (double)p->first;
@@ -37,13 +57,14 @@ static void draw_bar(progress *p, double now)
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
     const term *t = &p->terminal;
     const double rate = now > p->start ? ((double)p->done - (double)p->first) / (now - p->start) : 0;
-    char left[32], tail[240], a[32], b[32];
+    const char *unit = unit_text(p), *gap = *unit ? " " : "";
+    char left[32], tail[240], a[32], b[32], c[32];
     if (p->total)
-        snprintf(tail, sizeof tail, " %3.0f%%  %s/%s %s  %.4g/s  %s left", 100.0 * (double)p->done / (double)p->total,
-                 cli_number(p->done, a), cli_number(p->total, b), p->unit, rate,
+        snprintf(tail, sizeof tail, " %3.0f%%  %s/%s%s%s  %s/s  %s left", 100.0 * (double)p->done / (double)p->total,
+                 amount(p, p->done, a), amount(p, p->total, b), gap, unit, rate_text(p, rate, c),
                  clock_text(eta(p, now), left, sizeof left));
     else
-        snprintf(tail, sizeof tail, " %s %s  %.4g/s", cli_number(p->done, a), p->unit, rate);
+        snprintf(tail, sizeof tail, " %s%s%s  %s/s", amount(p, p->done, a), gap, unit, rate_text(p, rate, c));
     if (p->note[0])
         snprintf(tail + strlen(tail), sizeof tail - strlen(tail), "  %s", p->note);
     fprintf(stderr, "\r\033[K%s%s%s ", term_on(t, TERM_BOLD), p->task, term_on(t, TERM_PLAIN));
@@ -71,6 +92,7 @@ static void draw_bar(progress *p, double now)
 
 static void write_line(progress *p, double now)
 {
+    const char *unit = unit_text(p), *gap = *unit ? " " : "";
     char left[32], a[32], b[32];
     p->shown = p->done;
     if (p->mode == CLI_PROGRESS_JSON) {
@@ -78,11 +100,11 @@ static void write_line(progress *p, double now)
                 p->unit, p->done, p->total);
         fprintf(stderr, "\"seconds\": %.3f, \"eta\": %.3f}}\n", now - p->start, eta(p, now));
     } else if (p->total) {
-        fprintf(stderr, "%s: %s of %s %s (%.0f%%), %s left%s%s\n", p->task, cli_number(p->done, a),
-                cli_number(p->total, b), p->unit, 100.0 * (double)p->done / (double)p->total,
+        fprintf(stderr, "%s: %s of %s%s%s (%.0f%%), %s left%s%s\n", p->task, amount(p, p->done, a),
+                amount(p, p->total, b), gap, unit, 100.0 * (double)p->done / (double)p->total,
                 clock_text(eta(p, now), left, sizeof left), p->note[0] ? ", " : "", p->note);
     } else {
-        fprintf(stderr, "%s: %s %s%s%s\n", p->task, cli_number(p->done, a), p->unit, p->note[0] ? ", " : "", p->note);
+        fprintf(stderr, "%s: %s%s%s%s%s\n", p->task, amount(p, p->done, a), gap, unit, p->note[0] ? ", " : "", p->note);
     }
     fflush(stderr);
 }

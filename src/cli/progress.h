@@ -20,7 +20,8 @@ typedef struct progress {
     double start, last;
 } progress;
 
-/* `mode` and `color` are the values of --progress and --color. total 0: not known. Texts are kept, not copied. */
+/* `mode` and `color` are the values of --progress and --color. total 0: not known. The unit "bytes" is shown in MiB and
+ * the like. Texts are kept, not copied. */
 void progress_begin(progress *p, int mode, int color, const char *task, const char *unit, size_t total);
 void progress_update(progress *p, size_t done);
 void progress_end(progress *p);

@@ -45,6 +45,7 @@ typedef struct hub_entry {
     char *name; /* by which it is found: "Org/Name", "Org/Name@revision", "Org/Name:Q4_K_M"          */
     char *path;
     char *type;      /* "zamba2", another model_type or GGUF architecture, or "?"                         */
+    char *license;   /* as its README or its GGUF metadata says, or ""                                    */
     char *dtype;     /* "bfloat16", "gptq", "Q4_K_M", or ""                                               */
     char commit[72]; /* "" outside of the cache                                                           */
     uint64_t bytes;  /* of its files                                                                      */
@@ -58,6 +59,10 @@ void hub_list_free(hub_entry *entries, size_t n);
 /* The same of one folder or GGUF file anywhere. hub_entry_free() afterwards. */
 zamba_status hub_describe(hub_entry *out, const char *name, const char *path, zamba_error *err);
 void hub_entry_free(hub_entry *entry);
+
+/* Sorted names of a folder's entries, NULL at the end; NULL if there is no such folder. */
+char **hub_names_of_folder(const char *path);
+void hub_free_folder_names(char **names);
 
 /* Remove a model from the cache: without a revision, quantization or file all that is there of it, else the snapshot or
  * the files named, and the bytes that nothing else needs. With `pretend` only counts. */

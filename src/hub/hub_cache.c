@@ -22,7 +22,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-char **hub_folder_names(const char *path)
+char **hub_names_of_folder(const char *path)
 {
     DIR *dir = opendir(path);
     if (!dir)
@@ -53,7 +53,7 @@ char **hub_folder_names(const char *path)
     return names;
 }
 
-void hub_free_names(char **names)
+void hub_free_folder_names(char **names)
 {
     for (size_t i = 0; names && names[i]; i++)
         free(names[i]);
@@ -105,7 +105,7 @@ bool hub_commit_of(const hub_store *store, const char *revision, char out[72])
     const size_t n = strlen(revision);
     if (n < 7 || strspn(revision, "0123456789abcdef") != n || hub_path(path, NULL, store->folder, "snapshots", NULL))
         return false;
-    char **names = hub_folder_names(path);
+    char **names = hub_names_of_folder(path);
     size_t found = 0;
     for (size_t i = 0; names && names[i]; i++) {
         if (strncmp(names[i], revision, n) == 0 && hub_is_commit(names[i])) {
@@ -113,7 +113,7 @@ bool hub_commit_of(const hub_store *store, const char *revision, char out[72])
             found++;
         }
     }
-    hub_free_names(names);
+    hub_free_folder_names(names);
     return found == 1;
 }
 
@@ -209,7 +209,7 @@ static void gguf_names(const char *snapshot, const char *below, int depth, char 
     char path[PATH_MAX];
     if (hub_path(path, NULL, snapshot, below, (char *)NULL) != ZAMBA_OK)
         return;
-    char **here = hub_folder_names(path);
+    char **here = hub_names_of_folder(path);
     for (size_t i = 0; here && here[i]; i++) {
         char name[512], full[PATH_MAX];
         if ((size_t)snprintf(name, sizeof name, "%s%s", below, here[i]) >= sizeof name - 1 ||
@@ -229,7 +229,7 @@ static void gguf_names(const char *snapshot, const char *below, int depth, char 
             larger[*n] = NULL;
         }
     }
-    hub_free_names(here);
+    hub_free_folder_names(here);
 }
 
 /* All parts of a GGUF file that is split are there. */
@@ -277,7 +277,7 @@ static zamba_status find_gguf(char *path, size_t n_path, const char *snapshot, c
         st = zb_fail(err, ZAMBA_E_NOT_FOUND, "%s is not there", first);
     if (st == ZAMBA_OK && (size_t)snprintf(path, n_path, "%s", full) >= n_path)
         st = zb_fail(err, ZAMBA_E_ARG, "%s: path too long", full);
-    hub_free_names(names);
+    hub_free_folder_names(names);
     return st;
 }
 

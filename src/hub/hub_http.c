@@ -6,7 +6,6 @@
 #if defined(ZAMBA_HUB_FETCH)
 
 #include <curl/curl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +31,7 @@ typedef struct flight {
     char url[4096]; /* of this hop                                    */
     bool redirected, foreign;
     int hops, tries, wrong;
+    double alive;       /* when the last byte came                     */
     double at;          /* not before                                  */
     uint64_t from;      /* byte that was asked for                     */
     uint64_t got;       /* bytes of the body in this attempt           */
@@ -111,11 +111,12 @@ static bool same_origin(const origin *a, const origin *b)
 
 /* ---- Headers ---- */
 
+/* The digits that a text begins with; not good without any, or with more than sizes have. */
 static uint64_t number_of(const char *text, bool *good)
 {
-    char *end;
-    *good = *text >= '0' && *text <= '9' && strlen(text) < 18;
-    return *good ? strtoull(text, &end, 10) : 0;
+    const size_t n = strspn(text, "0123456789");
+    *good = n > 0 && n < 18;
+    return *good ? strtoull(text, NULL, 10) : 0;
 }
 
 static void take_text(char *out, size_t n_out, const char *text)
@@ -147,13 +148,12 @@ static void take_header(hub_reply *r, const char *name, const char *value)
         const char *slash = strchr(value, '/');
         if (slash)
             r->range_total = number_of(slash + 1, &r->has_range_total);
-    } else if (strcasecmp(name, "ratelimit") == 0) { /* "api";r=0;t=55 */
-        const char *t = strstr(value, ";t="), *left = strstr(value, ";r=0");
+    } else if (strcasecmp(name, "ratelimit") == 0) { /* "api";r=0;t=55: none left for 55 s */
+        const char *t = strstr(value, ";t="), *left = strstr(value, ";r=0;");
         bool good = false;
-        const double wait = t && left ? strtod(t + 3, NULL) : -1;
-        good = wait >= 0 && wait < 1e6;
-        if (good && r->wait < 0)
-            r->wait = wait + 1;
+        const uint64_t wait = t && left ? number_of(t + 3, &good) : 0;
+        if (good)
+            r->wait = (double)wait + 1;
     }
 }
 
@@ -214,6 +214,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *user)
     if (!begin_body(f))
         return 0;
     f->got += n;
+    f->alive = now();
     if (!f->started)
         return f->got <= MOST_OTHER_BODY ? n : 0;
     hub_request *r = f->request;
@@ -282,8 +283,6 @@ static bool send_hop(flight *f)
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, 20L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)ceil(s->stall));
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L << 10);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -303,6 +302,7 @@ static bool send_hop(flight *f)
     }
     f->started = f->fail = false;
     f->got = 0;
+    f->alive = now();
     f->detail[0] = 0;
     if (!good || curl_multi_add_handle(s->multi, easy) != CURLM_OK)
         return false;
@@ -540,6 +540,13 @@ static zamba_status end_hop(flight *f, CURLcode code)
 
 /* ---- The loop ---- */
 
+/* A connection on which nothing comes any more; libcurl's own limit of speed takes seconds longer to see it. */
+static zamba_status end_stalled(flight *f)
+{
+    snprintf(f->detail, sizeof f->detail, "nothing came for %.3g s", f->session->stall);
+    return end_hop(f, CURLE_OPERATION_TIMEDOUT);
+}
+
 static zamba_status wait_for_more(hub_session *s)
 {
     int n = 0;
@@ -576,6 +583,13 @@ static zamba_status one_round(hub_session *s, flight *flights, size_t n, size_t 
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&f);
         if (end_hop(f, code) != ZAMBA_OK) {
             *err = f->err;
+            return err->code;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (flights[i].state == RUNNING && now() - flights[i].alive > s->stall &&
+            end_stalled(&flights[i]) != ZAMBA_OK) {
+            *err = flights[i].err;
             return err->code;
         }
     }

@@ -46,9 +46,6 @@ zamba_status hub_link(const hub_store *store, const char *commit, const char *fi
 /* An exclusive lock of a blob, as other programs take it. *fd is -1 where locks do not work. False: somebody has it. */
 bool hub_lock(const hub_store *store, const char *etag, int *fd);
 void hub_unlock(int fd);
-/* Sorted names of a folder's entries (NULL at the end), without "." and ".."; NULL if there is none. */
-char **hub_folder_names(const char *path);
-void hub_free_names(char **names);
 
 /* ---- hub_choose.c ---- */
 typedef struct hub_remote_file {

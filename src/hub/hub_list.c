@@ -23,6 +23,7 @@ void hub_entry_free(hub_entry *e)
     free(e->path);
     free(e->type);
     free(e->dtype);
+    free(e->license);
     *e = (hub_entry){0};
 }
 
@@ -36,7 +37,7 @@ void hub_list_free(hub_entry *entries, size_t n)
 /* Bytes and the last change of all files below a folder (links followed, folders that are links not). */
 static void measure(const char *path, int depth, uint64_t *bytes, int64_t *when)
 {
-    char **names = hub_folder_names(path), full[PATH_MAX];
+    char **names = hub_names_of_folder(path), full[PATH_MAX];
     struct stat st, link;
     for (size_t i = 0; names && names[i]; i++) {
         if (hub_path(full, NULL, path, names[i], (char *)NULL) != ZAMBA_OK || stat(full, &st) != 0 ||
@@ -49,7 +50,7 @@ static void measure(const char *path, int depth, uint64_t *bytes, int64_t *when)
             *when = st.st_mtime > *when ? st.st_mtime : *when;
         }
     }
-    hub_free_names(names);
+    hub_free_folder_names(names);
 }
 
 static char *copy_text(const char *text, size_t most)
@@ -63,8 +64,37 @@ static char *copy_text(const char *text, size_t most)
     return out;
 }
 
+/* What the block of settings in front of README.md says: "license: apache-2.0", and "license_name: x" beside "other".
+ */
+static void read_license(char out[80], const char *folder)
+{
+    char path[PATH_MAX];
+    zb_buf text = {0};
+    out[0] = 0;
+    if (hub_path(path, NULL, folder, "README.md", (char *)NULL) != ZAMBA_OK ||
+        zb_file_read_start(&text, path, 64 << 10, NULL) != ZAMBA_OK || !text.data ||
+        strncmp(text.data, "---", 3) != 0) {
+        zb_buf_free(&text);
+        return;
+    }
+    for (char *p = strchr(text.data, '\n'); p && strncmp(p + 1, "---", 3) != 0; p = strchr(p + 1, '\n')) {
+        static const char *const keys[] = {"license:", "license_name:"};
+        for (int i = 0; i < 2; i++) {
+            if (strncmp(p + 1, keys[i], strlen(keys[i])) != 0 || (i == 0 && *out))
+                continue;
+            const char *value = p + 1 + strlen(keys[i]);
+            value += strspn(value, " \t\"'");
+            const size_t n = strcspn(value, "\r\n\"'");
+            if (n > 0)
+                snprintf(out, 80, "%.*s", (int)(n < 79 ? n : 79), value);
+        }
+    }
+    zb_buf_free(&text);
+}
+
 static void describe_config(hub_entry *e, const char *folder)
 {
+    char license[80];
     char path[PATH_MAX];
     json_t *root = NULL;
     const char *type = "?", *dtype = "";
@@ -85,25 +115,34 @@ static void describe_config(hub_entry *e, const char *folder)
     e->type = copy_text(type, 40);
     e->dtype = copy_text(dtype, 40);
     json_decref(root);
+    read_license(license, folder);
+    e->license = copy_text(license, sizeof license);
+}
+
+/* The text of a key, cut to what fits. */
+static void take_key(const zb_gguf_key *k, const char *name, char *out, size_t n_out)
+{
+    const size_t n = k->value.bytes > 8 ? k->value.bytes - 8 : 0;
+    if (k->n_name == strlen(name) && memcmp(k->name, name, k->n_name) == 0 && !k->value.is_array &&
+        k->value.type == ZB_GGUF_TEXT && n > 0)
+        snprintf(out, n_out, "%.*s", (int)(n < n_out ? n : n_out - 1), (const char *)k->value.data + 8);
 }
 
 static void describe_gguf(hub_entry *e, const char *path)
 {
     zb_gguf g = {0};
-    char quant[32], type[64] = "?";
+    char quant[32], type[41] = "?", license[80] = "";
     if (zb_gguf_open(&g, path, NULL) == ZAMBA_OK) {
         for (size_t i = 0; i < g.n_keys; i++) {
-            const zb_gguf_key *k = &g.keys[i];
-            if (k->n_name == 20 && memcmp(k->name, "general.architecture", 20) == 0 && !k->value.is_array &&
-                k->value.type == ZB_GGUF_TEXT && k->value.bytes > 8)
-                snprintf(type, sizeof type, "%.*s", (int)(k->value.bytes - 8 < 40 ? k->value.bytes - 8 : 40),
-                         (const char *)k->value.data + 8);
+            take_key(&g.keys[i], "general.architecture", type, sizeof type);
+            take_key(&g.keys[i], "general.license", license, sizeof license);
         }
         zb_gguf_close(&g);
     }
     hub_quant_of_file(quant, path);
     e->type = copy_text(type, 40);
     e->dtype = copy_text(*quant ? quant : "GGUF", 40);
+    e->license = copy_text(license, sizeof license);
 }
 
 /* A GGUF file's bytes, with all its parts. */
@@ -137,7 +176,7 @@ zamba_status hub_describe(hub_entry *out, const char *name, const char *path, za
         measure(path, 0, &out->bytes, &out->when);
         describe_config(out, path);
     }
-    if (out->name && out->path && out->type && out->dtype)
+    if (out->name && out->path && out->type && out->dtype && out->license)
         return ZAMBA_OK;
     hub_entry_free(out);
     return zb_fail_memory(err, path, sizeof *out);
@@ -182,7 +221,7 @@ static size_t add_ggufs(listing *l, const char *front, const char *snapshot, con
     size_t found = 0;
     if (hub_path(path, NULL, snapshot, below, (char *)NULL) != ZAMBA_OK)
         return 0;
-    char **names = hub_folder_names(path);
+    char **names = hub_names_of_folder(path);
     for (size_t i = 0; names && names[i]; i++) {
         char name[512], full[PATH_MAX], quant[32], shown[1200], stem[512];
         struct stat st, link;
@@ -211,7 +250,7 @@ static size_t add_ggufs(listing *l, const char *front, const char *snapshot, con
         add(l, shown, full, commit, hub_find_in(at, sizeof at, snapshot, &what, NULL) == ZAMBA_OK);
         found++;
     }
-    hub_free_names(names);
+    hub_free_folder_names(names);
     return found;
 }
 
@@ -235,7 +274,7 @@ static void revision_of(char *out, size_t n_out, const char *refs, const char *b
     char path[PATH_MAX];
     if (hub_path(path, NULL, refs, below, (char *)NULL) != ZAMBA_OK)
         return;
-    char **names = hub_folder_names(path);
+    char **names = hub_names_of_folder(path);
     for (size_t i = 0; names && names[i]; i++) {
         char name[200], full[PATH_MAX];
         struct stat st;
@@ -252,7 +291,7 @@ static void revision_of(char *out, size_t n_out, const char *refs, const char *b
         }
         zb_buf_free(&text);
     }
-    hub_free_names(names);
+    hub_free_folder_names(names);
 }
 
 static void add_repo(listing *l, const char *cache, const char *folder)
@@ -267,7 +306,7 @@ static void add_repo(listing *l, const char *cache, const char *folder)
         hub_path(refs, NULL, cache, folder, "refs", (char *)NULL) != ZAMBA_OK ||
         hub_path(snapshots, NULL, cache, folder, "snapshots", (char *)NULL) != ZAMBA_OK)
         return;
-    char **commits = hub_folder_names(snapshots);
+    char **commits = hub_names_of_folder(snapshots);
     for (size_t i = 0; commits && commits[i]; i++) {
         char revision[200] = "";
         if (!hub_is_commit(commits[i]) || hub_path(snapshot, NULL, snapshots, commits[i], (char *)NULL) != ZAMBA_OK)
@@ -277,7 +316,7 @@ static void add_repo(listing *l, const char *cache, const char *folder)
             snprintf(revision, sizeof revision, "%.12s", commits[i]);
         add_snapshot(l, repo, revision, snapshot, commits[i]);
     }
-    hub_free_names(commits);
+    hub_free_folder_names(commits);
 }
 
 static int compare_entries(const void *a, const void *b)
@@ -294,11 +333,11 @@ zamba_status hub_list(hub_entry **out, size_t *n, zamba_error *err)
     zamba_status st = hub_cache_folder(cache, sizeof cache, err);
     if (st != ZAMBA_OK)
         return st;
-    char **names = hub_folder_names(cache);
+    char **names = hub_names_of_folder(cache);
     for (size_t i = 0; names && names[i]; i++)
         if (strncmp(names[i], "models--", 8) == 0)
             add_repo(&l, cache, names[i]);
-    hub_free_names(names);
+    hub_free_folder_names(names);
     if (l.status != ZAMBA_OK) {
         hub_list_free(l.entries, l.n);
         return l.status;
@@ -374,7 +413,7 @@ static zamba_status remove_repo(const hub_store *store, bool pretend, uint64_t *
 /* Does a link below a folder lead to a blob of this name? */
 static bool is_linked(const char *path, const char *blob, int depth)
 {
-    char **names = hub_folder_names(path), full[PATH_MAX], target[PATH_MAX];
+    char **names = hub_names_of_folder(path), full[PATH_MAX], target[PATH_MAX];
     bool found = false;
     for (size_t i = 0; names && names[i] && !found; i++) {
         struct stat st;
@@ -389,7 +428,7 @@ static bool is_linked(const char *path, const char *blob, int depth)
             found = slash && strcmp(slash + 1, blob) == 0;
         }
     }
-    hub_free_names(names);
+    hub_free_folder_names(names);
     return found;
 }
 
@@ -400,7 +439,7 @@ static void sweep_blobs(const hub_store *store, bool pretend, const char *gone, 
     if (hub_path(blobs, NULL, store->folder, "blobs", (char *)NULL) != ZAMBA_OK ||
         hub_path(snapshots, NULL, store->folder, "snapshots", (char *)NULL) != ZAMBA_OK)
         return;
-    char **names = hub_folder_names(blobs), **commits = hub_folder_names(snapshots);
+    char **names = hub_names_of_folder(blobs), **commits = hub_names_of_folder(snapshots);
     for (size_t i = 0; names && names[i]; i++) {
         struct stat st;
         bool used = hub_ends_with(names[i], ".incomplete"); /* somebody may be at it */
@@ -414,8 +453,8 @@ static void sweep_blobs(const hub_store *store, bool pretend, const char *gone, 
         if (!pretend)
             unlink(full);
     }
-    hub_free_names(names);
-    hub_free_names(commits);
+    hub_free_folder_names(names);
+    hub_free_folder_names(commits);
 }
 
 /* The branches and tags that say this commit: without its snapshot they would lead nowhere. */
@@ -517,11 +556,11 @@ zamba_status hub_remove(const char *word, bool pretend, uint64_t *bytes, zamba_e
         return zb_fail(err, st, "%s: %s", word, why.message);
     /* the last snapshot is gone: so is the model */
     char **left = hub_path(snapshots, NULL, store.folder, "snapshots", (char *)NULL) == ZAMBA_OK
-                      ? hub_folder_names(snapshots)
+                      ? hub_names_of_folder(snapshots)
                       : NULL;
     uint64_t ignored = 0;
     if (!pretend && named && !part && left && !left[0])
         remove_repo(&store, false, &ignored, NULL);
-    hub_free_names(left);
+    hub_free_folder_names(left);
     return ZAMBA_OK;
 }
