@@ -121,14 +121,23 @@ static int check_number(const json_t *v, const sv_field *f, const char *path, sv
     return 1;
 }
 
+/* Lengths are counted as JSON schemas count them. */
+static size_t characters(const char *text, size_t n)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        k += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return k;
+}
+
 static int check_string(const json_t *v, double lo, double hi, int flags, const char *path, sv_bad *bad)
 {
     if (!json_is_string(v))
         return wrong_type(bad, path, v, "a string");
-    const size_t n = json_string_length(v);
-    if ((double)n < lo || (double)n > hi)
+    const size_t n = json_string_length(v), k = characters(json_string_value(v), n);
+    if ((double)k < lo || (double)k > hi)
         return sv_refuse(bad, 400, n ? "string_above_max_length" : "empty_string", path,
-                         "%s: found %zu bytes, wanted %.0f to %.0f", path, n, lo, hi);
+                         "%s: found %zu characters, wanted %.0f to %.0f", path, k, lo, hi);
     if ((flags & SV_NO_NUL) && memchr(json_string_value(v), 0, n))
         return sv_refuse(bad, 400, "invalid_value", path, "%s: the text holds a NUL", path);
     return 1;
@@ -399,8 +408,8 @@ static json_t *ids_schema(double lo, double hi)
 static json_t *string_schema(const sv_field *f, double lo, double hi)
 {
     json_t *o = typed("string");
-    if (lo > 0) /* ours count bytes, theirs characters: one says at least one of both */
-        json_object_set_new(o, "minLength", json_integer(1));
+    if (lo > 0)
+        json_object_set_new(o, "minLength", json_integer((json_int_t)lo));
     json_object_set_new(o, "maxLength", json_integer((json_int_t)hi));
     if (f->flags & SV_NO_NUL)
         json_object_set_new(o, "pattern", json_string("^[^\\u0000]*$"));

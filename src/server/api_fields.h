@@ -20,7 +20,7 @@ typedef enum sv_type {
     SV_BOOL,
     SV_INT,    /* lo .. hi; a real that is whole is taken                                    */
     SV_NUM,    /* lo .. hi                                                                   */
-    SV_STR,    /* lo .. hi bytes                                                             */
+    SV_STR,    /* lo .. hi characters                                                        */
     SV_STRS,   /* a string or a list of lo .. hi strings                                     */
     SV_IDS,    /* a list of lo .. hi token ids                                               */
     SV_PROMPT, /* a string, strings, ids, or lists of ids; lo .. hi prompts                  */

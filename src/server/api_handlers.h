@@ -50,6 +50,8 @@ typedef struct sv_description {
     int status;             /* of success */
     const char *reply;      /* keys that the object always has, parted by "|"; NULL: bytes */
     const char *stream;     /* content type with `stream`; NULL: it has none */
+    const char *one_of;     /* fields of which exactly one is there and not null, parted by "|"; NULL: no such rule */
+    int or_more;            /* one or more of them */
 } sv_description;
 
 extern const sv_description sv_descriptions[];

@@ -114,6 +114,10 @@ void sv_states_make(sv_exchange *r, void *app)
     if (!sv_api_read(r, app, sv_fields_state, &o, &served, &bad))
         return;
     const char *from = sv_get_str(o, "from", NULL);
+    if (from && (sv_field_get(o, "prompt") || sv_field_get(o, "messages"))) {
+        sv_http_error(r, 400, NULL, "from", "invalid_value", "from: wanted one of prompt, messages, from");
+        return;
+    }
     if (from) {
         const sv_served *s = owner(r, app, from);
         if (s)

@@ -74,9 +74,10 @@ static json_t *operation(const sv_route *r, const sv_description *d)
                           "responses", responses(r, d));
     json_t *parameters = json_array();
     if (strstr(r->pattern, "{id"))
-        json_array_append_new(parameters,
-                              json_pack("{s:s,s:s,s:b,s:{s:s,s:s}}", "name", "id", "in", "path", "required", 1,
-                                        "schema", "type", "string", "pattern", "^[^\\u0000-\\u001f\\u007f]+$"));
+        json_array_append_new(
+            parameters, json_pack("{s:s,s:s,s:b,s:{s:s,s:s}}", "name", "id", "in", "path", "required", 1, "schema",
+                                  "type", "string", "pattern",
+                                  strstr(r->pattern, "/states/") ? "^[0-9a-f]{32}$" : "^[^\\u0000-\\u001f\\u007f]+$"));
     if ((r->flags & SV_ROUTE_BODY) && !d->fields)
         json_array_append_new(parameters,
                               json_pack("{s:s,s:s,s:s,s:{s:s}}", "name", "model", "in", "query", "description",
@@ -88,6 +89,19 @@ static json_t *operation(const sv_route *r, const sv_description *d)
     if (body)
         json_object_set_new(o, "requestBody", json_pack("{s:b,s:o}", "required", 1, "content", body));
     return o;
+}
+
+/* Exactly one (or one or more) of these fields is there and not null. */
+static void one_of(json_t *schema, const char *names, int or_more)
+{
+    json_t *list = json_array();
+    for (const char *p = names; *p;) {
+        const size_t n = strcspn(p, "|");
+        json_array_append_new(
+            list, json_pack("{s:[s%],s:{s%:{s:{s:s}}}}", "required", p, n, "properties", p, n, "not", "type", "null"));
+        p += n + (p[n] == '|');
+    }
+    json_object_set_new(schema, or_more ? "anyOf" : "oneOf", list);
 }
 
 /* "/v1/models/{id...}" is "/v1/models/{id}" there. */
@@ -125,8 +139,12 @@ static json_t *schemas(void)
                           "string", "param", "type", "string", "null", "code", "type", "string", "null", "OllamaError",
                           "type", "object", "required", "error", "properties", "error", "type", "string");
     for (size_t i = 0; i < sv_n_api_routes; i++)
-        if (sv_descriptions[i].fields)
-            json_object_set_new(o, sv_descriptions[i].id, sv_fields_schema(sv_descriptions[i].fields));
+        if (sv_descriptions[i].fields) {
+            json_t *one = sv_fields_schema(sv_descriptions[i].fields);
+            if (sv_descriptions[i].one_of)
+                one_of(one, sv_descriptions[i].one_of, sv_descriptions[i].or_more);
+            json_object_set_new(o, sv_descriptions[i].id, one);
+        }
     return o;
 }
 
