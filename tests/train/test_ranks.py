@@ -42,8 +42,9 @@ class Ranks(unittest.TestCase):
         r.check_same_bytes(self.two, again)
 
     def test_three_that_accumulate(self):
-        """More processes than rows at times: 2 rows of a batch, two batches a step."""
-        more = ["--batch-size", 2, "--gradient-accumulation-steps", 2, "--micro-tokens", 32]
+        """More processes than rows at times: 2 rows of a batch, two batches a step; and all leave out the same."""
+        more = ["--batch-size", 2, "--gradient-accumulation-steps", 2, "--micro-tokens", 32, "--hidden-dropout", 0.1,
+                "--attention-dropout", 0.2]
         a, b = self.folder / "accumulated", self.folder / "accumulated3"
         r.succeed(r.pretrain(self.folder, a, *more))
         r.succeed([*r.launcher(3), *r.pretrain(self.folder, b, *more)])
@@ -53,7 +54,7 @@ class Ranks(unittest.TestCase):
         a, b = self.folder / "adapter", self.folder / "adapter2"
         for out, before in ((a, []), (b, r.launcher(2))):
             r.succeed([*before, r.PROGRAM, "train", "pretrain", self.one / "checkpoint-000010", "--data",
-                       self.folder / "text.txt", "--lora", "--lora-rank", 4, "-o", out, *r.steps()])
+                       self.folder / "text.txt", "--lora", "--lora-rank", 4, "--lora-dropout", 0.1, "-o", out, *r.steps()])
         r.check_same(a, b, weights="adapter_model.safetensors")
 
     def test_pairs(self):
