@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "spelling.h"
 #include "sse.h"
 
 double sv_api_now(void)
@@ -370,30 +371,10 @@ sv_usage sv_run_usage(const sv_run *run)
     return u;
 }
 
-/* The bytes of a token alone: a byte piece's byte, else its text with the space in front. Returns how many. */
-static size_t token_bytes(const zamba_model *m, int32_t id, char **text)
-{
-    const zamba_tokenizer *t = zamba_model_tokenizer(m);
-    size_t n = 0;
-    unsigned byte = 0;
-    *text = NULL;
-    const char *piece = t ? zamba_tokenizer_piece(t, id, &n) : NULL;
-    if (piece && n == 6 && sscanf(piece, "<0x%2X>", &byte) == 1) {
-        *text = malloc(2);
-        if (*text)
-            (*text)[0] = (char)byte, (*text)[1] = 0;
-        return *text ? 1 : 0;
-    }
-    if (!t ||
-        zamba_detokenize(t, &id, 1, ZAMBA_DETOKENIZE_SPECIAL | ZAMBA_DETOKENIZE_KEEP_SPACE, text, &n, NULL) != ZAMBA_OK)
-        return 0;
-    return n;
-}
-
 json_t *sv_token_text(const zamba_model *m, int32_t id)
 {
     char *text;
-    const size_t n = token_bytes(m, id, &text);
+    const size_t n = sv_spell(zamba_model_tokenizer(m), id, &text);
     json_t *o = NULL;
     if (n == 1 && (unsigned char)*text >= 0x80) {
         char shown_byte[16];
@@ -409,7 +390,7 @@ json_t *sv_token_text(const zamba_model *m, int32_t id)
 json_t *sv_token_bytes(const zamba_model *m, int32_t id)
 {
     char *text;
-    const size_t n = token_bytes(m, id, &text);
+    const size_t n = sv_spell(zamba_model_tokenizer(m), id, &text);
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list, json_integer((unsigned char)text[i]));

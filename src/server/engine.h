@@ -23,7 +23,9 @@ typedef struct sv_engine_options {
     const char *states_folder; /* where saved states outlive the program, or NULL: in memory only                   */
     uint64_t states_bytes;     /* most bytes of saved states; 0: 4 GiB                                             */
     uint64_t memory_bytes;     /* for the states of answers under way; 0: what the system leaves beside the cache   */
-    double pause_seconds;      /* prompts are read in smaller pieces where answers would wait longer; 0: any       */
+    /* Prompts are read in smaller pieces where answers would wait longer for their next token; 0: any. Where a step
+     * without prompts takes more than two thirds of it, prompts make that one and a half times as long at most. */
+    double pause_seconds;
 } sv_engine_options;
 
 /* The engine takes over nothing: the model outlives it. Open the model with `recurrent` (zamba_model_options): then
@@ -63,7 +65,8 @@ typedef struct sv_request {
     sv_constraint constraint; /* state NULL: none                                                                 */
     const char *key;          /* who asks, for fairness and limits; "" : nobody                                     */
     const char *state_id;     /* go on from this saved state, or NULL: if the prompt begins with all that the state has
-                               * read, only the rest is read; else all of it, behind the state                     */
+                               * read (the same ids, or the same text in others), only the rest is read; else all of
+                               * it, behind the state                                                              */
     int keep_state;           /* keep the state at the end as `id` in the final event                               */
     double seconds;           /* limit; 0: none                                                                     */
 } sv_request;
@@ -146,6 +149,10 @@ typedef struct sv_stats {
     uint64_t jobs, jobs_done, jobs_cancelled, jobs_failed, jobs_refused;
     uint64_t prompt_tokens, cached_tokens; /* read; and not read, because their state was there */
     uint64_t generated_tokens, steps;
+    /* of steps that read prompts beside answers: tokens of those prompts, and steps that took longer than the bound
+     * that was in force; that bound: pause_seconds, or more where it cannot be kept; 0: none */
+    uint64_t mixed_tokens, mixed_late;
+    double pause_bound;
     /* one for each job that may use the cache. cold: nothing was read before; evicted: a state further on is no longer
      * there; parted: more was read before, but no state was kept where it parts. Even so a beginning may be cached. */
     uint64_t cache_hits, cache_misses_cold, cache_misses_evicted, cache_misses_parted;
@@ -153,7 +160,8 @@ typedef struct sv_stats {
     size_t waiting, running;
     double batch_rows; /* mean of the last steps */
     sv_histogram queue_wait, first_token, between_tokens,
-        longest_pause; /* seconds; longest_pause: one for each answer */
+        longest_pause, /* seconds; longest_pause: one for each answer */
+        mixed_step;    /* of steps that read prompts beside answers   */
 } sv_stats;
 
 void sv_engine_stats(const sv_engine *e, sv_stats *s);

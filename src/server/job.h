@@ -33,7 +33,8 @@ struct sv_job {
     zamba_sampler *sampler;
     zamba_reply *reply;
     zamba_sequence *seq;
-    size_t base;     /* tokens of the sequence before the prompt's first                                   */
+    size_t base;     /* place in the sequence of the prompt's first token; may be below 0, wrapped, where what the
+                      * sequence has read are fewer tokens than the prompt has for it                      */
     size_t n_read;   /* of the prompt                                                                      */
     size_t n_cached; /* of those, not read for this job                                                    */
     size_t n_piece;  /* of the prompt or the answer, in this step                                          */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine_impl.h"
+#include "spelling.h"
 #include "state_cache.h"
 #include "state_disk.h"
 #include "state_store.h"
@@ -135,7 +136,8 @@ void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end)
 
 static void begin(sv_engine *e, sv_job *j, size_t parting)
 {
-    zamba_sampler_accept(j->sampler, zamba_sequence_tokens(j->seq), j->base);
+    if (j->n_read == 0) /* else the prompt says all that was read before it */
+        zamba_sampler_accept(j->sampler, zamba_sequence_tokens(j->seq), zamba_sequence_length(j->seq));
     zamba_sampler_accept(j->sampler, j->r.prompt, j->r.n_prompt);
     for (size_t i = 0; j->prompt_tokens != NULL && i <= j->n_read; i++)
         j->prompt_tokens[i] = (sv_token){.id = j->r.prompt[i], .logprob = NAN};
@@ -144,19 +146,22 @@ static void begin(sv_engine *e, sv_job *j, size_t parting)
     j->phase = SV_READING;
 }
 
-/* The saved state is there: what of the prompt has it read? */
+/* The saved state is there: what of the prompt has it read? The same ids, or, of what the model wrote, the same text in
+ * other tokens. */
 static zamba_status join_saved(const sv_engine *e, sv_job *j, zamba_error *err)
 {
-    const size_t n = zamba_sequence_length(j->seq), both = n < j->r.n_prompt ? n : j->r.n_prompt;
-    const int same = memcmp(zamba_sequence_tokens(j->seq), j->r.prompt, both * sizeof *j->r.prompt) == 0;
-    if (same && n >= j->r.n_prompt)
+    const int32_t *ids = zamba_sequence_tokens(j->seq);
+    const size_t n = zamba_sequence_length(j->seq), r = j->r.n_prompt, both = n < r ? n : r;
+    const int whole = n >= r && memcmp(ids, j->r.prompt, both * sizeof *ids) == 0;
+    const size_t read = whole ? r : sv_spelled_alike(zamba_model_tokenizer(e->model), ids, n, j->r.prompt, r);
+    if (read == r)
         return sv_fail(err, ZAMBA_E_ARG, "prompt: the saved state has read all of its %zu tokens, nothing new is there",
-                       j->r.n_prompt);
-    if (!same && n + j->r.n_prompt > e->n_ctx)
+                       r);
+    if (n + r - read > e->n_ctx)
         return sv_fail(err, ZAMBA_E_CONTEXT, "prompt: %zu tokens of the saved state and %zu more, the context is %zu",
-                       n, j->r.n_prompt, e->n_ctx);
-    j->base = same ? 0 : n;
-    j->n_read = j->n_cached = same ? n : 0;
+                       n, r - read, e->n_ctx);
+    j->base = n - read; /* may wrap: only base + n_read is a place */
+    j->n_read = j->n_cached = read;
     return ZAMBA_OK;
 }
 

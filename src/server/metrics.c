@@ -75,7 +75,7 @@ typedef struct number {
     uint64_t value;
 } number;
 
-enum { NUMBERS = 19 };
+enum { NUMBERS = 21 };
 
 static void numbers_of(const sv_stats *s, number out[NUMBERS])
 {
@@ -85,10 +85,14 @@ static void numbers_of(const sv_stats *s, number out[NUMBERS])
         {"requests_ended_total", ",how=\"cancelled\"", "counter", NULL, s->jobs_cancelled},
         {"requests_ended_total", ",how=\"failed\"", "counter", NULL, s->jobs_failed},
         {"requests_refused_total", "", "counter", "Answers refused because the queue was full.", s->jobs_refused},
-        {"prompt_tokens_total", "", "counter", "Prompt tokens asked for, cached ones included.", s->prompt_tokens},
+        {"prompt_tokens_total", "", "counter", "Prompt tokens read; those from the cache are not.", s->prompt_tokens},
         {"cached_tokens_total", "", "counter", "Prompt tokens taken from the cache.", s->cached_tokens},
         {"generated_tokens_total", "", "counter", "Tokens written.", s->generated_tokens},
         {"steps_total", "", "counter", "Passes through the model.", s->steps},
+        {"prompt_tokens_beside_answers_total", "", "counter", "Prompt tokens read while answers were written.",
+         s->mixed_tokens},
+        {"steps_beyond_pause_bound_total", "", "counter",
+         "Passes that read prompts beside answers and took longer than zamba_pause_bound_seconds.", s->mixed_late},
         {"cache_hits_total", "", "counter", "Prompts whose beginning was in the cache.", s->cache_hits},
         {"cache_misses_total", ",reason=\"cold\"", "counter", "Prompts that were read from the start, and why.",
          s->cache_misses_cold},
@@ -117,6 +121,8 @@ static void put_models(sv_bytes *b, const sv_app *app)
         {"between_tokens_seconds", "Time between two tokens of an answer.", offsetof(sv_stats, between_tokens)},
         {"longest_pause_seconds", "The longest time between two tokens of an answer.",
          offsetof(sv_stats, longest_pause)},
+        {"step_with_prompts_seconds", "Time of passes that read prompts beside answers.",
+         offsetof(sv_stats, mixed_step)},
     };
     const size_t n = app->n_models < MOST ? app->n_models : MOST;
     sv_stats stats[MOST];
@@ -137,6 +143,10 @@ static void put_models(sv_bytes *b, const sv_app *app)
     head(b, "batch_rows", "gauge", "Rows of a step, mean of the last ones.");
     for (size_t m = 0; m < n; m++)
         put(b, "zamba_batch_rows{model=\"%s\"} %g\n", names[m], stats[m].batch_rows);
+    head(b, "pause_bound_seconds", "gauge",
+         "What prompts may make of the time between two tokens: --max-pause, or more where it cannot be kept; 0: any.");
+    for (size_t m = 0; m < n; m++)
+        put(b, "zamba_pause_bound_seconds{model=\"%s\"} %g\n", names[m], stats[m].pause_bound);
     for (size_t t = 0; t < sizeof times / sizeof *times; t++) {
         head(b, times[t].name, "histogram", times[t].help);
         for (size_t m = 0; m < n; m++)

@@ -16,6 +16,11 @@
 #include "clock.h"
 #include "engine_impl.h"
 
+enum {
+    LEAST_PIECE = 8,  /* tokens of prompts beside answers, however long they take                        */
+    FIRST_PIECE = 32, /* the same while it is not known how long they take                                */
+};
+
 /* ---- ends ---- */
 
 static void add_stat(sv_engine *e, uint64_t *counter, uint64_t n)
@@ -171,16 +176,24 @@ static size_t piece_end(const sv_job *j)
     return j->next_keep < j->n_keep ? j->keep_at[j->next_keep] : j->r.n_prompt;
 }
 
+/* Seconds that prompts may take beside answers, at most. A step without prompts takes its time whatever the bound is:
+ * where that leaves less, prompts take half as long as such a step, because they must go on, too. */
+static double prompt_seconds(const sv_engine *e)
+{
+    const double left = e->o.pause_seconds - e->step_s, least = e->step_s / 2;
+    return left > least ? left : least;
+}
+
 /* Tokens of prompts in the next step: a step takes as long as one without any, and each of them something more. */
 static size_t prompt_budget(const sv_engine *e, size_t n_writing)
 {
     size_t n = e->o.prefill_tokens;
-    if (e->o.pause_seconds > 0 && e->token_s > 0 && n_writing > 0) {
-        const double left = e->o.pause_seconds - e->step_s, least = e->o.pause_seconds / 4,
-                     fits = (left > least ? left : least) / e->token_s; /* prompts must go on, too */
+    if (e->o.pause_seconds > 0 && n_writing > 0) {
+        const double fits = e->token_s > 0 ? prompt_seconds(e) / e->token_s : FIRST_PIECE;
         n = fits < (double)n ? (size_t)fits : n;
+        n = n < LEAST_PIECE && n < e->o.prefill_tokens ? LEAST_PIECE : n;
     }
-    return n < 16 ? 16 : n;
+    return n;
 }
 
 /* Share the budget among the prompts that are read: chunk by chunk, each step beginning with another one. */
@@ -467,9 +480,39 @@ static void wait_a_little(sv_engine *e)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* What was learned of the time that steps take. Prompts' tokens are rather thought too dear than too cheap: what takes
+ * longer than expected breaks the bound, what takes less only makes smaller pieces. */
+static void learn(sv_engine *e, size_t n_tokens, double took)
+{
+    if (n_tokens == 0) {
+        e->step_s = e->step_s > 0 ? 0.8 * e->step_s + 0.2 * took : took;
+    } else if (n_tokens >= LEAST_PIECE) {
+        const double more = took > e->step_s ? took - e->step_s : 0, each = more / (double)n_tokens,
+                     share = e->token_s <= 0     ? 1
+                             : each > e->token_s ? 0.5
+                                                 : 0.1;
+        e->token_s += share * (each - e->token_s);
+    }
+}
+
+static void count_step(sv_engine *e, size_t n, size_t n_tokens, size_t n_writing, double took)
+{
+    const double bound = e->o.pause_seconds > 0 ? e->step_s + prompt_seconds(e) : 0;
+    pthread_mutex_lock(&e->lock);
+    e->stats.steps++;
+    e->stats.batch_rows = 0.95 * e->stats.batch_rows + 0.05 * (double)n;
+    e->stats.pause_bound = bound;
+    if (n_tokens > 0 && n_writing > 0) {
+        sv_histogram_add(&e->stats.mixed_step, took);
+        e->stats.mixed_tokens += n_tokens;
+        e->stats.mixed_late += bound > 0 && took > bound;
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
 static void step(sv_engine *e)
 {
-    size_t n_tokens;
+    size_t n_tokens, n_writing = 0;
     const double start = sv_now();
     const size_t n = plan(e, &n_tokens);
     if (n == 0) {
@@ -477,19 +520,9 @@ static void step(sv_engine *e)
         return;
     }
     compute(e, n);
-    const double took = sv_now() - start;
-    if (n_tokens == 0) {
-        e->step_s = e->step_s > 0 ? 0.8 * e->step_s + 0.2 * took : took;
-    } else if (n_tokens >= 16) {
-        const double more = took > e->step_s ? took - e->step_s : 0, each = more / (double)n_tokens;
-        e->token_s = e->token_s > 0 ? 0.8 * e->token_s + 0.2 * each : each;
-    }
-    pthread_mutex_lock(&e->lock);
-    e->stats.steps++;
-    e->stats.batch_rows = 0.95 * e->stats.batch_rows + 0.05 * (double)n;
-    pthread_mutex_unlock(&e->lock);
     for (size_t i = 0; i < n; i++) {
         sv_job *j = e->item_jobs[i];
+        n_writing += j->phase == SV_WRITING;
         if (j->phase == SV_READING)
             after_prompt(e, j);
         else if (j->phase == SV_WRITING)
@@ -497,6 +530,9 @@ static void step(sv_engine *e)
         else if (j->phase == SV_CLOSING)
             end_job(e, j, ZAMBA_OK, NULL);
     }
+    const double took = sv_now() - start;
+    count_step(e, n, n_tokens, n_writing, took);
+    learn(e, n_tokens, took);
 }
 
 /* ---- the thread ---- */

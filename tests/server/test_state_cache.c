@@ -533,7 +533,7 @@ static void run_saved(const char *folder)
 static void test_saved(void **state)
 {
     scratch s;
-    char folder[512], last[512];
+    char folder[512], last[1024];
     (void)state;
     run_saved(NULL);
     scratch_open(&s);
