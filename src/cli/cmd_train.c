@@ -355,6 +355,15 @@ static json_t *path_json(const char *path)
     return path ? cli_json_text(path, strlen(path)) : json_null();
 }
 
+/* Where the rate ends, also if the library chose it. */
+static double floor_of(const zamba_train_options *o)
+{
+    const double share = o->schedule == ZAMBA_SCHEDULE_COSINE ? 0.1 : o->schedule == ZAMBA_SCHEDULE_ANNEAL ? 0.01 : 0;
+    return o->schedule == ZAMBA_SCHEDULE_CONSTANT ? o->learning_rate
+           : o->min_learning_rate >= 0            ? o->min_learning_rate
+                                                  : share * o->learning_rate;
+}
+
 /* What config.json of the run folder says; released with free(). */
 static char *settings(const train *t)
 {
@@ -372,9 +381,9 @@ static char *settings(const train *t)
     if (root && t->n_ranks > 1)
         json_object_set_new(root, "processes", json_integer(t->n_ranks));
     json_t *more = json_pack("{s:s, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "lr_scheduler", schedules[o->schedule],
-                             "learning_rate", o->learning_rate, "min_learning_rate", o->min_learning_rate,
-                             "warmup_steps", (json_int_t)o->warmup_steps, "weight_decay", o->weight_decay, "adam_beta1",
-                             o->beta1, "adam_beta2", o->beta2, "max_grad_norm", o->max_grad_norm, "z_loss", o->z_loss);
+                             "learning_rate", o->learning_rate, "min_learning_rate", floor_of(o), "warmup_steps",
+                             (json_int_t)o->warmup_steps, "weight_decay", o->weight_decay, "adam_beta1", o->beta1,
+                             "adam_beta2", o->beta2, "max_grad_norm", o->max_grad_norm, "z_loss", o->z_loss);
     int bad = !root || json_object_update(root, more);
     if (!bad && o->hidden_dropout >= 0)
         bad = json_object_set_new(root, "hidden_dropout", json_real(o->hidden_dropout));

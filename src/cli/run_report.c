@@ -604,10 +604,37 @@ static void settings_free(settings *s)
     free(s->at);
 }
 
+/* Data sets as the command line has them, "books.txt:60 talk.txt:40"; NULL: the value is something else. */
+static char *sources_text(const json_t *value)
+{
+    size_t i, room = 1, n = json_array_size(value);
+    const json_t *one;
+    json_array_foreach((json_t *)value, i, one)
+    {
+        const char *path = json_string_value(json_object_get(one, "path"));
+        if (!path || !json_is_number(json_object_get(one, "weight")))
+            return NULL;
+        room += strlen(path) + 32;
+    }
+    char *text = n > 0 ? calloc(room, 1) : NULL;
+    size_t at = 0;
+    json_array_foreach((json_t *)value, i, one)
+    {
+        if (!text)
+            break;
+        at += (size_t)snprintf(text + at, room - at, "%s%s", i > 0 ? " " : "",
+                               json_string_value(json_object_get(one, "path")));
+        if (n > 1)
+            at += (size_t)snprintf(text + at, room - at, ":%.6g", json_number_value(json_object_get(one, "weight")));
+    }
+    return text;
+}
+
 static void add_setting(settings *s, const char *key, const json_t *value)
 {
-    char *text = json_is_string(value) ? strdup(json_string_value(value))
-                                       : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
+    char *text = json_is_string(value) ? strdup(json_string_value(value)) : sources_text(value);
+    if (!text)
+        text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
     char *copy = strdup(key);
     if (s->n == s->capacity) {
         const size_t larger = 2 * s->capacity + 32;

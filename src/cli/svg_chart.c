@@ -116,7 +116,11 @@ static void find_axes(const svg_chart *c, axis *x, axis *y)
     *x = (axis){.low = INFINITY, .high = -INFINITY, .from = LEFT, .to = c->width - RIGHT};
     *y = (axis){.low = 0, .high = 1, .from = c->height - BOTTOM, .to = TOP};
     if (all) {
-        const size_t last = n - 1 - (size_t)(c->cut * (double)(n - 1));
+        size_t last = n - 1 - (size_t)(c->cut * (double)(n - 1));
+        /* of few values too: one of each series may go that would squeeze all others into a tenth */
+        for (size_t k = 1; c->cut > 0 && k <= c->n_series && n > k + 1 && last == n - 1; k++)
+            if (all[n - 1 - k] > all[0] && all[n - 1 - k] - all[0] < 0.1 * (all[n - 1] - all[0]))
+                last = n - 1 - k;
         y->low = all[0];
         y->high = all[last];
         if (c->from_zero && y->low > 0)

@@ -25,7 +25,7 @@ typedef struct svg_chart {
     size_t n_series;
     double width, height;
     bool from_zero; /* the axis begins at 0                                        */
-    double cut;     /* this share of the highest values may leave the picture      */
+    double cut;     /* this share of the highest values may leave the picture, or one that dwarfs the others */
 } svg_chart;
 
 /* The rules that all charts of a page share: colours for light and dark pages as CSS variables --c0 ..., --ink ... */
