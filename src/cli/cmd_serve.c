@@ -24,16 +24,18 @@ int cmd_serve(const cli_args *args)
 
 #include "app.h"
 #include "http.h"
+#include "hub.h"
 #include "metrics.h"
 
 #define MIB ((uint64_t)1 << 20)
 
 typedef struct serving {
     const cli_args *args;
-    char *path;        /* of the model */
-    char *keys_text;   /* --api-key-file; its lines are cut into words */
-    sv_key *keys;      /* [n_keys] */
-    char (*names)[24]; /* [n_keys] of keys that have none */
+    char *path;         /* of the model */
+    char hub_name[450]; /* of a model of the hub */
+    char *keys_text;    /* --api-key-file; its lines are cut into words */
+    sv_key *keys;       /* [n_keys] */
+    char (*names)[24];  /* [n_keys] of keys that have none */
     size_t n_keys;
     zamba_model *model;
     sv_engine *engine;
@@ -175,7 +177,10 @@ static int describe(serving *s)
     const int64_t created = stat(s->path, &st) == 0 ? (int64_t)st.st_mtime : (int64_t)time(NULL);
     if (zamba_model_info_get(s->model, &info, &err) != ZAMBA_OK)
         return cli_fail(&err);
-    s->served = (sv_served){.name = s->args->serving.alias ? s->args->serving.alias : name_of(s->path),
+    const bool of_hub = hub_name_of_path(s->hub_name, sizeof s->hub_name, s->path);
+    s->served = (sv_served){.name = s->args->serving.alias ? s->args->serving.alias
+                                    : of_hub               ? s->hub_name
+                                                           : name_of(s->path),
                             .model = s->model,
                             .engine = s->engine,
                             .created = created,

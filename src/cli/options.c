@@ -332,7 +332,7 @@ const cli_option cli_options[] = {
      "Read prompts in pieces of 64 tokens in the Mamba-2 layers: faster; but then states are kept only at multiples of "
      "64 tokens of prompts, and more of a conversation is read again."},
     {"alias served-model-name", 'a', CLI_TEXT, "NAME", CLI_SERVE, G_MODEL, AT(serving.alias), 0, 0,
-     "the last part of its path", "Name of the model, as clients call it."},
+     "Org/Name of the hub, or the last part of its path", "Name of the model, as clients call it."},
     {"host", 0, CLI_TEXT, "ADDRESS", CLI_SERVE, G_SERVE, AT(serving.host), 0, 0, "127.0.0.1",
      "Where to listen. Beyond this machine (0.0.0.0 is everywhere) a key is needed."},
     {"port", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.port), 0, 65535, NULL,

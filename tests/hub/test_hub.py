@@ -167,6 +167,12 @@ class Getting(HubCase):
         for command in (["tokenize", ORG, "A"], ["inspect", ORG, "--json"], ["template", ORG, "--help"]):
             self.good(self.zamba(*command))
         self.fails(self.zamba("inspect", "Org/Other"), 1, "`zamba pull Org/Other`")
+        server = self.start("serve", ORG, "--port", "0", "--json")
+        line = server.stdout.readline()
+        server.terminate()
+        ended = self.end(server)
+        if "no server" not in ended.err:
+            self.assertEqual(json.loads(line)["model"], ORG)
 
     def test_a_local_folder_wins_and_typos_stay_here(self):
         work = self.folder / "work"
