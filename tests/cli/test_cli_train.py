@@ -59,6 +59,7 @@ class Pretrain(TrainCase):
         out = self.folder / "run"
         self.assertEqual(sorted(p.name for p in out.glob("checkpoint-*")), ["checkpoint-000004", "checkpoint-000006"])
         self.assertEqual((out / "latest").read_text(), "checkpoint-000006\n")
+        self.assertEqual(json.loads((out / "config.json").read_text())["min_learning_rate"], 3e-4)
         for name in ("config.json", "metrics.jsonl", "report.html"):
             self.assertTrue((out / name).exists(), name)
         last = out / "checkpoint-000006"
@@ -142,6 +143,26 @@ class Pretrain(TrainCase):
 
 
 class Talk(TrainCase):
+    def test_new_task(self):
+        """A model that tells stories learns in some steps to answer, also what it was not asked before."""
+        rows = [(animal, colour) for animal in ("fox", "cat", "dog", "bear", "duck", "frog", "bird", "fish")
+                for colour in ("red", "blue", "green", "black", "white", "brown")]
+        held = rows[3::7]
+        files = [self.file(name, "".join(json.dumps({"prompt": f"The {a} is {c}. What is {c}?",
+                                                     "completion": f" Dear friend, the {a}!"}) + "\n" for a, c in some))
+                 for name, some in (("tasks.jsonl", [x for x in rows if x not in held]), ("held.jsonl", held))]
+        r = run("train", "sft", MODEL, "--data", files[0], "--valid", files[1], "--eval-steps", "15", "--max-steps", "15",
+                "--batch-size", "8", "--sequence-length", "48", "--learning-rate", "3e-3", "--warmup-steps", "3", "--json",
+                "--hidden-dropout", "0.05", "--threads", "1", "--progress", "none", "-o", self.folder / "tuned")
+        self.assertEqual(r.code, 0, r.err)
+        before, after = (x["valid_loss"] for x in r.lines if "valid_loss" in x)
+        self.assertGreater(before, 3)
+        self.assertLess(after, 0.1)
+        for model, right in ((MODEL, 0), (self.folder / "tuned" / "checkpoint-000015", 3)):
+            said = [run("run", model, f"The {a} is {c}. What is {c}?", "-n", "8", "--temp", "0", "--raw", "--progress",
+                        "none").out for a, c in held[:3]]
+            self.assertEqual(sum(f"Dear friend, the {a}!" in text for text, (a, c) in zip(said, held)), right, said)
+
     def test_sft_then_dpo(self):
         self.assertEqual(self.pretrain("base", steps=2).code, 0)
         rows = [{"messages": [{"role": "user", "content": f"Say {i % 3}"}, {"role": "assistant", "content": f"It is {i % 3}."}]}
@@ -188,6 +209,7 @@ class Refused(TrainCase):
         self.refused(self.pretrain("run", "--learning-rate", "nan"), "--learning-rate", "nan", code=2)
         self.refused(self.pretrain("run", "--learning-rate", "fast"), "--learning-rate", "fast", code=2)
         self.refused(self.pretrain("run", "--learning-rate", "-1"), "--learning-rate", code=2)
+        self.refused(self.pretrain("run", "--hidden-dropout", "1"), "--hidden-dropout", code=2)
         self.refused(self.pretrain("run", "--epochs", "2"), "--max-steps and --epochs", code=2)
         self.refused(self.pretrain("run", "--warmup-steps", "7"), "--warmup-steps 7", "6 steps")
 
