@@ -56,7 +56,8 @@ static void draw_bar(progress *p, double now)
 {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
     const term *t = &p->terminal;
-    const double rate = now > p->start ? ((double)p->done - (double)p->first) / (now - p->start) : 0;
+    const double rate =
+        now > p->start && p->done > p->first ? ((double)p->done - (double)p->first) / (now - p->start) : 0;
     const char *unit = unit_text(p), *gap = *unit ? " " : "";
     char left[32], tail[240], a[32], b[32], c[32];
     if (p->total)

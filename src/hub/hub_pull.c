@@ -227,6 +227,8 @@ static bool is_stopped(const pull *p)
     return p->options->cancelled && p->options->cancelled(p->options->user);
 }
 
+static void tick(void *user);
+
 /* Add the first n bytes of an open file to the part's sum; q->have counts them. */
 static zamba_status sum_of_file(part *q, int fd, uint64_t n, const char *path, zamba_error *err)
 {
@@ -246,6 +248,7 @@ static zamba_status sum_of_file(part *q, int fd, uint64_t n, const char *path, z
             q->have += (uint64_t)got;
         if (st == ZAMBA_OK && is_stopped(q->pull))
             st = zb_fail(err, ZAMBA_E_CANCELLED, "stopped");
+        tick(q->pull);
     }
     free(bytes);
     return st;
