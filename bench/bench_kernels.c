@@ -85,7 +85,7 @@ static void bench_few(const product *p, const char *data)
     double share[N_FEW][TURNS], speed[TURNS];
     for (size_t i = 0; i < TURNS; i++) {
         const char *part = data + i % (MATRIX / PART) * PART;
-        const zb_mat w = {part, PART / zb_row_bytes(p->type, COLS), COLS, p->type, COLS, NULL};
+        const zb_mat w = {part, PART / zb_row_bytes(p->type, COLS), COLS, p->type, COLS, NULL, 0};
         double start = now_s();
         sink += p->k->read_sum(part, w.rows * zb_row_bytes(p->type, COLS) / 64 * 64);
         const double reading = now_s() - start;
@@ -111,7 +111,7 @@ static void bench_few(const product *p, const char *data)
 static void bench_many(const product *p, const char *data)
 {
     static const size_t m[N_MANY] = {16, 32, 128, 512};
-    const zb_mat w = {data, ROWS, COLS, p->type, COLS, NULL};
+    const zb_mat w = {data, ROWS, COLS, p->type, COLS, NULL, 0};
     float x = 0.5f;
     double flops = 0;
     static const zb_dtype probed[] = {ZB_F32, ZB_BF16, ZB_Q8_0};

@@ -79,7 +79,9 @@ const cli_option cli_options[] = {
     {"compute", 0, CLI_CHOICE, "auto|f32|bf16|int8", CLI_DEBUG, G_MODEL, AT(compute), 0, 0, "f32",
      "What products compute in. auto: what the other commands do."},
     {"repack", 0, CLI_CHOICE, "auto|always|never", CLI_FORWARD, G_MODEL, AT(repack), 0, 0, "auto",
-     "Copy q, k and v of the shared blocks into an order that reads faster. auto: if they take up to 128 MiB."},
+     "Copy weights into an order that reads faster, instead of reading them where the file is mapped. auto: quantized "
+     "ones, if they take no more than half of the memory that is free; others: q, k and v of the shared blocks, if "
+     "they take up to 128 MiB."},
     {"lora", 0, CLI_LIST, "FILE[:SCALE]", (CLI_FORWARD & ~CLI_IMATRIX) | CLI_MERGE, G_MODEL, AT(loras), 0, 0, "",
      "LoRA adapter beside the weights, as PEFT saves it: its folder, or adapter_model.safetensors in it; SCALE makes "
      "it "

@@ -1,8 +1,12 @@
 /* mem.c — aligned blocks and the growable byte buffer. */
+#define _GNU_SOURCE
 #include "core/mem.h"
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 void *zb_alloc_aligned(size_t n)
 {
@@ -18,6 +22,20 @@ void *zb_calloc_aligned(size_t n)
     void *p = zb_alloc_aligned(n);
     if (p != NULL)
         memset(p, 0, n);
+    return p;
+}
+
+void *zb_alloc_large(size_t n)
+{
+    const size_t huge = (size_t)2 << 20;
+    void *p;
+    if (n < 2 * huge)
+        return zb_alloc_aligned(n);
+    if (posix_memalign(&p, huge, n) != 0)
+        return NULL;
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(p, n / huge * huge, MADV_HUGEPAGE);
+#endif
     return p;
 }
 

@@ -20,6 +20,8 @@ static inline int zb_add(size_t a, size_t b, size_t *out)
 /* 64-byte aligned block of n bytes (zeroed by zb_calloc_aligned); released with zb_free_aligned. NULL: no memory. */
 void *zb_alloc_aligned(size_t n);
 void *zb_calloc_aligned(size_t n);
+/* The same for much that stays: on huge pages where the system has some. */
+void *zb_alloc_large(size_t n);
 void zb_free_aligned(void *p);
 
 /* Growable bytes. Zero-initialised is empty. Always NUL-terminated after an append. */

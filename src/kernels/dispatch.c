@@ -62,6 +62,7 @@ static const zb_kernels kernels_ref = {
     X(matmul_bf16)                                                                                                     \
     X(matmul_q8)                                                                                                       \
     X(to_q8)                                                                                                           \
+    X(turn)                                                                                                            \
     X(unpack)                                                                                                          \
     X(to_bf16)                                                                                                         \
     X(rmsnorm)                                                                                                         \

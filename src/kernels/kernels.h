@@ -10,6 +10,7 @@
 #define ZB_KERNELS_H
 
 #include "core/dtype.h"
+#include "quant/turn.h"
 
 /* A weight matrix as stored: [rows, cols], cols contiguous; ld elements from row to row (ld > cols: a part of a wider
  * matrix). cols and ld are whole numbers of blocks. */
@@ -19,12 +20,13 @@ typedef struct zb_mat {
     zb_dtype dtype;
     size_t ld;
     const uint32_t *order; /* NULL, or [cols]: column k of the matrix multiplies x[order[k]]; no kernel reads it */
+    size_t group;          /* 0, or the rows are turned (quant/turn.h): bytes of each group, at a multiple of 64 */
 } zb_mat;
 
-/* Row r of a matrix. */
+/* Row r of a matrix; of one whose rows are turned, the group in which it is. */
 static inline const void *zb_mat_row(const zb_mat *w, size_t r)
 {
-    return (const char *)w->data + r * zb_row_bytes(w->dtype, w->ld);
+    return (const char *)w->data + (w->group > 0 ? r / ZB_TURN_ROWS * w->group : r * zb_row_bytes(w->dtype, w->ld));
 }
 
 /* Rows of activations in 8 bits, for weights in blocks: numbers k of a row in runs of ZB_Q8_RUN (the last may be
@@ -115,7 +117,8 @@ typedef struct zb_kernels {
     /* The same for weights in blocks, on activations in 8 bits: the products of a run's bytes with the weights'
      * integers are exact, scales and sums are f32, added in one fixed order for each output whatever m is. w->dtype is
      * one of q8_types. x begins at a run. Few rows of x (up to 4) wait for memory, more make it worth to unpack: give
-     * it some 64 weight rows at a time, or more. */
+     * it some 64 weight rows at a time, or more. Turned rows (w->group), only if there is `turn`: the same bits
+     * come out faster; row0 is a multiple of 16. */
     void (*matmul_q8)(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
                       int accumulate);
 
@@ -125,6 +128,9 @@ typedef struct zb_kernels {
 
     /* n numbers of any type to f32, as zb_row_to_f32. */
     void (*unpack)(float *to, const void *from, zb_dtype t, size_t n);
+
+    /* zb_turn, for types that it takes; NULL: matmul_q8 takes no turned rows. */
+    void (*turn)(void *group, const void *rows, size_t stride, size_t n_rows, zb_dtype t, size_t cols);
 
     /* Types that matmul_q8 takes: bit 1 << t. Others are unpacked and multiplied as f32 by the caller. */
     uint32_t q8_types;

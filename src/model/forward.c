@@ -31,6 +31,20 @@ static void report_hidden(const pass *p, int32_t layer, const float *rows)
     }
 }
 
+static void row_to_f32(const pass *p, float *to, const zb_mat *m, size_t row)
+{
+    const size_t cols = m->group > 0 ? zb_turn_cols(m->dtype) : m->cols;
+    const char *from = zb_mat_row(m, row);
+    unsigned char unit[256];
+    if (m->group == 0)
+        p->k->unpack(to, from, m->dtype, m->cols);
+    for (size_t c = 0, n; m->group > 0 && c < m->cols; c += cols, from += zb_turn_bytes(m->dtype)) {
+        n = least(cols, m->cols - c);
+        zb_turn_back(unit, from, row % ZB_TURN_ROWS, m->dtype, n);
+        p->k->unpack(to + c, unit, m->dtype, n);
+    }
+}
+
 static void embed_row(const pass *p, size_t row, const void *arg)
 {
     const zb_mat *e = &p->m->weights.embed;
@@ -38,7 +52,7 @@ static void embed_row(const pass *p, size_t row, const void *arg)
     const int32_t id = p->items[s->item].tokens[s->done + row - s->row];
     const size_t h = p->c->hidden_size;
     (void)arg;
-    p->k->unpack(p->ws->x + row * h, zb_mat_row(e, (size_t)id), e->dtype, h);
+    row_to_f32(p, p->ws->x + row * h, e, (size_t)id);
     memcpy(p->ws->x0 + row * h, p->ws->x + row * h, h * sizeof(float));
 }
 

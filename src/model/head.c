@@ -32,7 +32,8 @@ static void head_task(void *ctx, size_t task, int worker)
     const head_run *r = ctx;
     const pass *p = r->p;
     const zb_mat *head = &p->m->weights.head;
-    const size_t most = r->rows * ZB_HEAD_TILE < ZB_HEAD_LOGITS ? ZB_HEAD_LOGITS / r->rows : ZB_HEAD_TILE;
+    const size_t most =
+        r->rows * ZB_HEAD_TILE < ZB_HEAD_LOGITS ? ZB_HEAD_LOGITS / r->rows / ZB_TURN_ROWS * ZB_TURN_ROWS : ZB_HEAD_TILE;
     for (size_t v0 = task * r->tile, end = least(v0 + r->tile, head->rows), n; v0 < end; v0 += n) {
         n = least(most, end - v0);
         float *tile = p->ws->worker + (size_t)worker * p->ws->worker_floats, *out;

@@ -124,6 +124,20 @@ static zamba_status choose_compute(zamba_model *m, const zamba_model_options *o,
     return ZAMBA_OK;
 }
 
+/* Blocks first: their q, k and v need no other copies then. Copies cannot be read anew where memory is short, as mapped
+ * pages can. */
+static zamba_status repack(zamba_model *m, const zamba_model_options *o, zamba_error *err)
+{
+    const int always = o->repack > 0;
+    zamba_status st = ZAMBA_OK;
+    if (o->compute != ZAMBA_COMPUTE_F32 && m->kernels->turn != NULL && m->weights.in_blocks)
+        st = zb_weights_turn(&m->weights, &m->plan, m->kernels, m->pool,
+                             always ? UINT64_MAX : zb_memory_available() / 2, err);
+    if (st == ZAMBA_OK)
+        st = zb_weights_join_halves(&m->weights, &m->plan, always ? UINT64_MAX : REPACK_BYTES, err);
+    return st;
+}
+
 zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_model_options *options, zamba_error *err)
 {
     zamba_model_options o;
@@ -153,12 +167,12 @@ zamba_status zamba_model_open(zamba_model **out, const char *path, const zamba_m
     if (st == ZAMBA_OK)
         st = zb_weights_open(&m->weights, &m->plan, &checkpoint, err);
     zb_checkpoint_close(&checkpoint);
-    if (st == ZAMBA_OK && o.repack >= 0)
-        st = zb_weights_repack(&m->weights, &m->plan, o.repack > 0 ? UINT64_MAX : REPACK_BYTES, err);
-    if (st == ZAMBA_OK)
-        st = zb_lora_attach(&m->weights, &m->plan, o.loras, o.n_loras, 1, err);
     if (st == ZAMBA_OK)
         st = zb_pool_open(&m->pool, o.n_threads > o.n_threads_batch ? o.n_threads : o.n_threads_batch, err);
+    if (st == ZAMBA_OK && o.repack >= 0)
+        st = repack(m, &o, err);
+    if (st == ZAMBA_OK)
+        st = zb_lora_attach(&m->weights, &m->plan, o.loras, o.n_loras, 1, err);
     if (st == ZAMBA_OK)
         st = choose_compute(m, &o, err);
     if (st == ZAMBA_OK)

@@ -144,7 +144,9 @@ static size_t tile_rows(const pass *p, const product_job *j, size_t rows)
     }
     if (w->order != NULL) /* every task brings x into that order */
         tile = ceil_div(rows, (size_t)p->n_threads);
-    const size_t unit = j->unit > 0 ? j->unit : TILE_ROWS;
+    size_t unit = j->unit > 0 ? j->unit : TILE_ROWS;
+    while (unit % ZB_TURN_ROWS != 0) /* turned rows can be cut there only */
+        unit *= 2;
     return ceil_div(tile, unit) * unit;
 }
 

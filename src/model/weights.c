@@ -269,7 +269,7 @@ static zamba_status check_extra(const binder *b)
 
 /* ---- placing ---- */
 
-static zamba_status keep(zb_weights *w, void *p, size_t bytes, zamba_error *err)
+zamba_status zb_weights_keep(zb_weights *w, void *p, size_t bytes, zamba_error *err)
 {
     if (p != NULL && w->n_copies == w->copy_capacity) {
         const size_t capacity = w->copy_capacity == 0 ? 256 : 2 * w->copy_capacity;
@@ -302,7 +302,7 @@ static zamba_status to_mat(binder *b, zb_mat *m, const zb_tensor *t, const zb_sp
         return ZAMBA_OK;
     /* a file whose header leaves its data at an odd address: rare, so a copy is good enough */
     void *p = zb_alloc_aligned(t->bytes);
-    zamba_status st = keep(b->w, p, t->bytes, b->err);
+    zamba_status st = zb_weights_keep(b->w, p, t->bytes, b->err);
     if (st == ZAMBA_OK) {
         memcpy(p, t->data, t->bytes);
         m->data = p;
@@ -327,7 +327,7 @@ static zamba_status to_vector(binder *b, const float **out, const zb_tensor *t, 
 {
     const size_t n = zb_spec_elements(s);
     float *p = zb_alloc_aligned(n * sizeof *p);
-    zamba_status st = keep(b->w, p, n * sizeof *p, b->err);
+    zamba_status st = zb_weights_keep(b->w, p, n * sizeof *p, b->err);
     if (st != ZAMBA_OK)
         return st;
     fill(p, t, s);
@@ -335,8 +335,7 @@ static zamba_status to_vector(binder *b, const float **out, const zb_tensor *t, 
     return ZAMBA_OK;
 }
 
-/* Bytes of the checkpoint for which a copy stands now. */
-static void forget(zb_weights *w, const void *data, size_t bytes)
+void zb_weights_forget(zb_weights *w, const void *data, size_t bytes)
 {
     for (size_t i = 0; i < w->tensors.n_files; i++)
         if (zb_file_forget(&w->tensors.files[i], data, bytes))
@@ -349,13 +348,13 @@ static zamba_status make_packed(binder *b, zb_packed *p)
     if (st != ZAMBA_OK)
         return st;
     uint32_t *order = (uint32_t *)(uintptr_t)p->order;
-    st = keep(b->w, (void *)(uintptr_t)p->tensor.data, p->tensor.bytes, b->err);
+    st = zb_weights_keep(b->w, (void *)(uintptr_t)p->tensor.data, p->tensor.bytes, b->err);
     if (st == ZAMBA_OK && order != NULL)
-        st = keep(b->w, order, p->tensor.shape[1] * sizeof *order, b->err);
+        st = zb_weights_keep(b->w, order, p->tensor.shape[1] * sizeof *order, b->err);
     else
         zb_free_aligned(order);
     for (int i = 0; i < p->n_pieces && st == ZAMBA_OK; i++)
-        forget(b->w, p->pieces[i]->data, p->pieces[i]->bytes);
+        zb_weights_forget(b->w, p->pieces[i]->data, p->pieces[i]->bytes);
     return st;
 }
 
@@ -554,68 +553,6 @@ static void split_halves(zb_block_weights *b, size_t hidden)
         b->x_half[i] = columns(whole[i], 0, hidden);
         b->x0_half[i] = columns(whole[i], hidden, whole[i]->cols - hidden);
     }
-}
-
-/* Rows that lie apart, one after another in memory of their own. */
-static zamba_status join_rows(zb_weights *w, zb_mat *m, zamba_error *err)
-{
-    const size_t row = zb_row_bytes(m->dtype, m->cols);
-    unsigned char *p = zb_alloc_aligned(m->rows * row);
-    zamba_status st = keep(w, p, m->rows * row, err);
-    if (st != ZAMBA_OK)
-        return st;
-    for (size_t r = 0; r < m->rows; r++)
-        memcpy(p + r * row, zb_mat_row(m, r), row);
-    m->data = p;
-    m->ld = m->cols;
-    return ZAMBA_OK;
-}
-
-/* The halves stand for a matrix now. What was made of a packed one is released; not if it is plain numbers, which can
- * become parameters. */
-static void drop_whole(zb_weights *w, const zb_plan *plan, zb_mat *m)
-{
-    const size_t bytes = m->rows * zb_row_bytes(m->dtype, m->ld);
-    size_t at = 0;
-    forget(w, m->data, bytes);
-    while (at < w->n_copies && w->copies[at] != m->data)
-        at++;
-    if (at == w->n_copies || m->dtype < ZB_N_FLOATS)
-        return;
-    for (size_t i = 0; i < plan->n_specs; i++)
-        if (w->packed[i].tensor.data == m->data)
-            w->packed[i].tensor.data = NULL;
-    zb_free_aligned(w->copies[at]);
-    w->copies[at] = w->copies[--w->n_copies];
-    w->copy_bytes -= bytes;
-    m->data = NULL;
-}
-
-zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err)
-{
-    const size_t n_blocks = plan->n_uses > plan->config.n_blocks ? plan->config.n_blocks : 0;
-    uint64_t bytes = 0;
-    zamba_status st = ZAMBA_OK;
-    for (size_t i = 0; i < n_blocks; i++) {
-        const zb_block_weights *b = &w->blocks[i];
-        const zb_mat *whole[] = {&b->q, &b->k, &b->v};
-        for (int k = 0; k < 3 && b->halves; k++)
-            bytes += (uint64_t)whole[k]->rows * zb_row_bytes(whole[k]->dtype, whole[k]->cols);
-    }
-    if (bytes == 0 || bytes > most)
-        return ZAMBA_OK;
-    for (size_t i = 0; i < n_blocks; i++) {
-        zb_block_weights *b = &w->blocks[i];
-        zb_mat *whole[] = {&b->q, &b->k, &b->v};
-        for (int k = 0; k < 3 && b->halves && st == ZAMBA_OK; k++) {
-            st = join_rows(w, &b->x_half[k], err);
-            if (st == ZAMBA_OK)
-                st = join_rows(w, &b->x0_half[k], err);
-            if (st == ZAMBA_OK)
-                drop_whole(w, plan, whole[k]);
-        }
-    }
-    return st;
 }
 
 /* What follows from the matrices that were placed. */

@@ -3,6 +3,7 @@
 #ifndef ZB_WEIGHTS_H
 #define ZB_WEIGHTS_H
 
+#include "core/pool.h"
 #include "model/checkpoint.h"
 #include "model/packed.h"
 #include "model/plan.h"
@@ -73,7 +74,17 @@ typedef struct zb_weights {
  * that takes no more than `most` bytes; the mapped pages of q, k and v are not needed then, and what was made of packed
  * ones is released: those, and what their entries are bound to, have no data any more. Without it the halves are parts
  * of the rows of q, k and v. */
-zamba_status zb_weights_repack(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
+zamba_status zb_weights_join_halves(zb_weights *w, const zb_plan *plan, uint64_t most, zamba_error *err);
+
+/* Turn the rows of matrices in blocks (quant/turn.h) that the kernels have products for, if that takes no more than
+ * `most` bytes; q, k and v in halves, as above. Pages and packed matrices go as above. With a `most` below UINT64_MAX
+ * too little memory is no error. */
+zamba_status zb_weights_turn(zb_weights *w, const zb_plan *plan, const zb_kernels *k, zb_pool *pool, uint64_t most,
+                             zamba_error *err);
+
+/* For those two: the weights own p (NULL is an error: no memory); a copy stands for these bytes of the checkpoint. */
+zamba_status zb_weights_keep(zb_weights *w, void *p, size_t bytes, zamba_error *err);
+void zb_weights_forget(zb_weights *w, const void *data, size_t bytes);
 
 /* Take the tensors of a checkpoint (which then keeps only its texts) and bind every entry of the list. Missing, extra,
  * misshapen or wrong-typed tensors and tied copies that differ are errors that name the tensor. The plan gets the names

@@ -19,7 +19,7 @@ static void matmul_alone_and_split(const zb_kernels *k, size_t m, size_t rows, s
 {
     float *numbers = random_block(m * cols, 1, -1, 1), *w = random_block(rows * cols, 2, -1, 1);
     void *x = stored_block(numbers, m * cols, in_bf16 ? ZB_BF16 : ZB_F32), *stored = stored_block(w, rows * cols, t);
-    const zb_mat mat = {stored, rows, cols, t, cols, NULL};
+    const zb_mat mat = {stored, rows, cols, t, cols, NULL, 0};
     float *whole = random_block(m * rows, 3, -1, 1);
     float *before = copy_block(whole, m * rows), *other = copy_block(whole, m * rows);
     multiply(k, whole, rows, x, cols, 0, m, &mat, 0, rows, in_bf16);

@@ -35,7 +35,7 @@ static double product_case(const zb_kernels *k, size_t m, size_t rows, size_t co
 {
     const size_t ld_x = cols + 3, ld_y = rows + 5;
     uint16_t *x = bf16_block(m * ld_x, 1, -1, 1), *w = bf16_block((rows - 1) * ld + cols, 2, -1, 1);
-    const zb_mat mat = {w, rows, cols, ZB_BF16, ld, NULL};
+    const zb_mat mat = {w, rows, cols, ZB_BF16, ld, NULL, 0};
     float *before = random_block(m * ld_y, 3, -1, 1), *got = copy_block(before, m * ld_y);
     k->matmul_bf16(got, ld_y, x, ld_x, m, &mat, row0, row1, accumulate);
     double most = 0;
@@ -99,7 +99,7 @@ static void errors_of(const zb_kernels *k)
             enum { M = 7, ROWS = 50 };
             float *x = random_block(M * cols[c], 1, -1, 1), *w = random_block(ROWS * cols[c], 2, -1, 1);
             void *stored = stored_block(w, ROWS * cols[c], t);
-            const zb_mat mat = {stored, ROWS, cols[c], t, cols[c], NULL};
+            const zb_mat mat = {stored, ROWS, cols[c], t, cols[c], NULL, 0};
             float y[M * ROWS];
             double most = 0;
             k->matmul(y, ROWS, x, cols[c], M, &mat, 0, ROWS, 0);
@@ -151,7 +151,7 @@ static void edge_of(const zb_kernels *k)
             const size_t n = cols[c];
             const uint16_t *w = (uint16_t *)(void *)(maps[0] + room) - ROWS * n;
             const uint16_t *x = (uint16_t *)(void *)(maps[1] + room) - m * n;
-            const zb_mat mat = {w, ROWS, n, ZB_BF16, n, NULL};
+            const zb_mat mat = {w, ROWS, n, ZB_BF16, n, NULL, 0};
             float y[9 * ROWS];
             k->matmul_bf16(y, ROWS, x, n, m, &mat, 0, ROWS, 0);
             for (size_t i = 0; i < m * ROWS; i++)
@@ -181,7 +181,7 @@ static void special_of(const zb_kernels *k)
     x[36] = zb_f32_bf16(1);
     w[2 * COLS + 36] = zb_f32_bf16(0x1p127f);
     w[3 * COLS + 36] = zb_f32_bf16(0x1p-126f);
-    const zb_mat mat = {w, 4, COLS, ZB_BF16, COLS, NULL};
+    const zb_mat mat = {w, 4, COLS, ZB_BF16, COLS, NULL, 0};
     float y[4];
     k->matmul_bf16(y, 4, x, COLS, 1, &mat, 0, 4, 0);
     assert_true(isnan(y[0]));

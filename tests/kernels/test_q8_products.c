@@ -1,6 +1,7 @@
 /* test_q8_products.c — products of weights in blocks with activations in bytes: every type of every set against sums in
  * f64 of the numbers that ref unpacks, on shapes with tails and parts of wider matrices; the same bits whatever is
- * computed beside; activations to bytes bit for bit as ref; the error of each, printed and bounded. */
+ * computed beside, and of turned rows; activations to bytes bit for bit as ref; the error of each, printed and bounded.
+ */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdio.h>
@@ -92,7 +93,7 @@ static product_case case_random(zb_dtype t, size_t m, size_t rows, size_t cols, 
     const size_t n = (rows - 1) * ld + cols, ld_x = (cols + 63) / 64 * 64 + 64 * (m % 2);
     c.data = guarded_block(zb_row_bytes(t, n));
     random_blocks(c.data.at, t, n, 7 * m + rows);
-    c.w = (zb_mat){c.data.at, rows, cols, t, ld, NULL};
+    c.w = (zb_mat){.data = c.data.at, .rows = rows, .cols = cols, .dtype = t, .ld = ld};
     c.q = block(m * ld_x);
     c.scale = block(m * ld_x / 64 * 4);
     c.sum = block(m * ld_x / 16 * 2);
@@ -265,6 +266,68 @@ static void test_bits(void **state)
                 }
 }
 
+/* Groups as the set makes them and as they are described, with everything behind the last row and column. */
+static unsigned char *turned_rows(const zb_kernels *k, const product_case *c)
+{
+    const size_t group = zb_turned_bytes(c->t, c->cols), n = (c->rows + ZB_TURN_ROWS - 1) / ZB_TURN_ROWS;
+    const size_t stride = zb_row_bytes(c->t, c->w.ld), row_bytes = zb_row_bytes(c->t, c->cols);
+    unsigned char *to = aligned_alloc(64, n * group), *want = aligned_alloc(64, group), *row = block(row_bytes);
+    assert_true(to != NULL && want != NULL);
+    memset(to, 0x55, n * group);
+    for (size_t g = 0; g < n; g++) {
+        const unsigned char *from = zb_mat_row(&c->w, g * ZB_TURN_ROWS);
+        const size_t rows = g + 1 < n ? ZB_TURN_ROWS : c->rows - g * ZB_TURN_ROWS;
+        k->turn(to + g * group, from, stride, rows, c->t, c->cols);
+        memset(want, 0xAA, group);
+        zb_turn(want, from, stride, rows, c->t, c->cols);
+        for (size_t r = 0; r < rows; r++) {
+            zb_turn_back(row, want, r, c->t, c->cols);
+            assert_memory_equal(row, from + r * stride, row_bytes);
+            zb_turn_back(row, to + g * group, r, c->t, c->cols);
+            assert_memory_equal(row, from + r * stride, row_bytes);
+        }
+    }
+    free(want);
+    free(row);
+    return to;
+}
+
+static void test_turned(void **state)
+{
+    (void)state;
+    const zb_kernels *sets[MAX_SETS];
+    const size_t n_sets = sets_of_this_cpu(sets);
+    static const size_t m[] = {1, 2, 3, 4, 5, 7, 8, 9, 26};
+    for (size_t s = 0; s < n_sets; s++)
+        for (zb_dtype t = ZB_N_FLOATS; t < ZB_N_DTYPES && sets[s]->turn != NULL; t++)
+            for (size_t b = 0; b < N_SHAPES && zb_turn_cols(t) > 0 && sets[s]->q8_types >> t & 1; b++) {
+                const size_t rows = shapes[b].rows, cols = whole_blocks(t, shapes[b].cols);
+                product_case c = case_random(t, m[b % 9], rows, cols, cols + whole_blocks(t, shapes[b].wider), 0);
+                float *before = random_block(c.m * rows, 3, -1, 1), *want = copy_block(before, c.m * rows);
+                float *got = copy_block(before, c.m * rows);
+                unsigned char *turned = turned_rows(sets[s], &c);
+                const zb_mat w = {.data = turned,
+                                  .rows = rows,
+                                  .cols = cols,
+                                  .dtype = t,
+                                  .ld = cols,
+                                  .group = zb_turned_bytes(t, cols)};
+                sets[s]->matmul_q8(want, rows, &c.x, c.m, &c.w, 0, rows, 1);
+                for (size_t r = 0, to; r < rows; r = to) {
+                    to = r + 16 * (1 + r % 3) < rows ? r + 16 * (1 + r % 3) : rows;
+                    sets[s]->matmul_q8(got, rows, &c.x, c.m, &w, r, to, 1);
+                }
+                if (memcmp(want, got, c.m * rows * 4) != 0)
+                    fail_msg("%s: %s, %zux%zux%zu: turned rows give other bits", sets[s]->name, zb_dtype_name(t), c.m,
+                             rows, cols);
+                free(turned);
+                free(before);
+                free(want);
+                free(got);
+                case_free(&c);
+            }
+}
+
 /* The error at lengths that models have. */
 static void test_errors(void **state)
 {
@@ -411,9 +474,9 @@ static void test_peak(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_bits),  cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_nan),    cmocka_unit_test(test_to_q8), cmocka_unit_test(test_unpack),
-        cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_bits),   cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_nan),    cmocka_unit_test(test_to_q8),  cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_peak),   cmocka_unit_test(test_turned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

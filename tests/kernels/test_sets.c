@@ -24,7 +24,7 @@ static void matmul_case(const zb_kernels *k, size_t m, size_t rows, size_t cols,
     const size_t ld_x = cols + 3, ld_y = rows + 5;
     float *x = random_block(m * ld_x, 1, -1, 1), *w = random_block(rows * cols, 2, -1, 1);
     void *stored = stored_block(w, rows * cols, t);
-    const zb_mat mat = {stored, rows, cols, t, cols, NULL};
+    const zb_mat mat = {stored, rows, cols, t, cols, NULL, 0};
     float *want = random_block(m * ld_y, 3, -1, 1), *got = copy_block(want, m * ld_y);
     const size_t row0 = rows > 4 ? 1 : 0, row1 = rows > 4 ? rows - 1 : rows;
     ref_set()->matmul(want, ld_y, x, ld_x, m, &mat, row0, row1, accumulate);
@@ -63,7 +63,7 @@ static void widen_of(const zb_kernels *k)
         uint16_t *w = block(65536 * 2);
         for (size_t i = 0; i < 65536; i++)
             w[i] = (uint16_t)i;
-        const zb_mat mat = {w, 65536, 1, t, 1, NULL};
+        const zb_mat mat = {w, 65536, 1, t, 1, NULL, 0};
         const float one = 1;
         float *got = block(65536 * 4);
         k->matmul(got, 65536, &one, 1, 1, &mat, 0, 65536, 0);

@@ -14,7 +14,7 @@ static void matmul_of(const zb_kernels *k)
         float *x = copy_of("matmul", cases[i], "x"), *y = block(m * rows * 4);
         void *data = block(w->bytes);
         memcpy(data, w->data, w->bytes);
-        const zb_mat mat = {data, rows, cols, w->dtype, cols, NULL};
+        const zb_mat mat = {data, rows, cols, w->dtype, cols, NULL, 0};
         k->matmul(y, rows, x, cols, m, &mat, 0, rows, 0);
         check_array(k, y, "matmul", cases[i], "y");
         free(x);

@@ -193,7 +193,7 @@ static void test_order(void **state)
         pair p;
         size_t count;
         make_pair(&p, wide, k ? "Q8_0" : "Q4_0");
-        const setup s = {.compute = k ? ZAMBA_COMPUTE_F32 : ZAMBA_COMPUTE_AUTO, .n_batch = 64};
+        const setup s = {.compute = k ? ZAMBA_COMPUTE_F32 : ZAMBA_COMPUTE_AUTO, .n_batch = 64, .repack = -1};
         float *want = logits_of(p.file, s, NULL, &count);
         zamba_model *m = open_as(p.file, s);
         int32_t ids[LENGTH];

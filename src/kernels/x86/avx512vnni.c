@@ -2,12 +2,15 @@
  * bytes, in the instruction made for them, sixteen rows of weights side by side (q8_turn.h has them turned so,
  * q8_tile.h multiplies). Two ways through the same sums, by the rows of activations:
  *
- *   few   (up to 4, and 7 or 8) waits for memory: sixteen rows are turned in registers and multiplied at once.
- * Meanwhile the next sixteen, one linear stream, come into the second-level cache: sixteen streams side by side from
- *         memory would lose a third of its speed.
+ *   few   (up to 4, and 7 or 8) waits for memory: sixteen rows are multiplied as they come. Meanwhile the next sixteen,
+ *         one linear stream, come into the second-level cache: sixteen streams side by side from memory would lose a
+ *         third of its speed.
  *
- *   many  the arithmetic is the limit: a run or a stretch of 32 rows is turned into the first-level cache and meets all
- *         rows of activations there. */
+ *   many  the arithmetic is the limit: a stretch of 32 rows stands ready in the first-level cache and meets all rows of
+ *         activations there.
+ *
+ * Matrices that were not turned beforehand are turned a stretch at a time: with one row of activations that takes
+ * longer than the products. */
 #ifdef ZB_HAVE_AVX512VNNI
 
 #include <math.h>
@@ -17,10 +20,10 @@
 
 enum {
     FEW = 4,
-    LEAST_TWICE = 7, /* rows of activations for which twice FEW is faster than many */
-    TILE = 4,        /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
-    CHUNK = 256,     /* rows of activations for which totals are kept                                       */
-    MOST_BYTES = 576
+    LEAST_TWICE = 7,           /* rows of activations for which twice FEW is faster than many */
+    TILE = 4,                  /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
+    CHUNK = 256,               /* rows of activations for which totals are kept                                       */
+    ROOM = STRETCH_RUNS * 1152 /* the greatest stretch, turned */
 };
 
 INLINE size_t min_size(size_t a, size_t b)
@@ -30,12 +33,19 @@ INLINE size_t min_size(size_t a, size_t b)
 
 /* Weights of a call. */
 typedef struct weights {
-    const uint8_t *at; /* row row0 */
-    size_t stride, n_rows, cols;
+    const uint8_t *at; /* row row0; turned: its group */
+    size_t stride;     /* from row to row; from group to group */
+    size_t n_rows, cols;
     size_t n_there; /* rows from row0 to the end of the matrix: those of the next call are fetched too, its first
                        would else come as sixteen streams */
-    int apart;      /* more lies between the rows than their columns */
+    int turned;
+    int apart; /* more lies between the rows than their columns */
 } weights;
+
+INLINE const uint8_t *row_of(const weights *w, size_t row)
+{
+    return w->at + (w->turned ? row / LANES : row) * w->stride;
+}
 
 /* Memory to fetch into the second-level cache while a group of rows is computed: the next group. */
 typedef struct ahead {
@@ -45,7 +55,7 @@ typedef struct ahead {
 
 INLINE ahead ahead_of(const weights *w, size_t row, size_t n_rows)
 {
-    return (ahead){row + n_rows <= w->n_there ? w->at + row * w->stride : NULL, w->apart ? w->stride : 0};
+    return (ahead){row + n_rows <= w->n_there ? row_of(w, row) : NULL, w->apart ? w->stride : 0};
 }
 
 /* A run's share of it. */
@@ -66,19 +76,32 @@ FOR_EACH_TYPE void fetch(const zb_dtype t, ahead *next)
     next->at += bytes_of_two_runs(t) / 2;
 }
 
-/* A stretch of n columns of n_rows rows, as whole runs of 16 rows: `room` takes a copy where either lacks. */
-FOR_EACH_TYPE rows stretch_of(const zb_dtype t, const weights *w, size_t row, size_t k, size_t n, size_t n_rows,
-                              uint8_t room[LANES * MOST_BYTES])
+/* n columns of n_rows rows, up to 16. */
+FOR_EACH_TYPE void turn_rows(const zb_dtype t, uint8_t *to, const uint8_t *at, size_t stride, size_t n_rows, size_t n)
 {
-    const size_t per_two = bytes_of_two_runs(t);
-    const uint8_t *at = w->at + row * w->stride + k / RUN * per_two / 2;
-    if (n_rows >= LANES && n % RUN == 0)
-        return (rows){at, w->stride};
-    const size_t size = n / 32 * per_two / 4, whole = (n + RUN - 1) / RUN * per_two / 2;
-    memset(room, 0, LANES * whole);
-    for (size_t r = 0; r < min_size(n_rows, LANES); r++)
-        memcpy(room + r * whole, at + r * w->stride, size);
-    return (rows){room, whole};
+    const size_t cols = zb_turn_cols(t), size = cols / RUN * bytes_of_two_runs(t) / 2;
+    for (size_t c = 0; c < n; c += cols, at += size, to += zb_turn_bytes(t)) {
+        if (n_rows >= LANES && c + cols <= n) {
+            turn_unit(t, to, at, stride);
+            continue;
+        }
+        uint8_t whole[LANES * sizeof(zb_block_q6_k)] = {0};
+        for (size_t r = 0; r < min_size(n_rows, LANES); r++)
+            memcpy(whole + r * size, at + r * stride, c + cols <= n ? size : size / 2);
+        turn_unit(t, to, whole, size);
+    }
+}
+
+/* The units of a stretch of n columns of n_rows rows, up to 16; turned into `room`, if they do not stand so. */
+FOR_EACH_TYPE const uint8_t *stretch_of(const zb_dtype t, const weights *w, size_t row, size_t k, size_t n,
+                                        size_t n_rows, uint8_t room[ROOM])
+{
+    const size_t cols = zb_turn_cols(t), size = cols / RUN * bytes_of_two_runs(t) / 2;
+    const uint8_t *at = row_of(w, row) + (w->turned ? k / cols * zb_turn_bytes(t) : k / cols * size);
+    if (w->turned)
+        return at;
+    turn_rows(t, room, at, w->stride, n_rows, n);
+    return room;
 }
 
 INLINE bytes bytes_at(const zb_q8_rows *x, size_t row, size_t k, int32_t (*a)[MOST_A])
@@ -101,8 +124,8 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
 {
     const kind K = kind_of(t);
     const size_t start[2] = {0, m - (size_t)T};
-    uint8_t room[LANES * MOST_BYTES];
-    shared s;
+    const size_t cols = zb_turn_cols(t), bytes_of = zb_turn_bytes(t);
+    uint8_t room[ROOM] __attribute__((aligned(64)));
     beside b[BLOCK_RUNS];
     int32_t a[2][FEW][MOST_A] __attribute__((aligned(64)));
     for (size_t row = 0; row < w->n_rows; row += LANES) {
@@ -116,22 +139,22 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
             total[g][i] = _mm512_setzero_ps();
         for (size_t k = 0; k < w->cols; k += STRETCH) {
             const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
-            const rows from = stretch_of(t, w, row, k, n, n_rows, room);
+            const uint8_t *units = stretch_of(t, w, row, k, n, n_rows, room);
             const bytes xs[2] = {bytes_at(x, 0, k, a[0]), bytes_at(x, start[1], k, a[1])};
             UNROLL
             for (int g = 0; g < G; g++)
                 prepare_rows(K, offset_of(t), xs + g, x, start[g], k, n, (size_t)T);
             for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
-                share(t, &s, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
                 if (is_large(t))
-                    beside_large(t, b, from.at + first * bytes_of_two_runs(t) / 2, from.stride);
+                    beside_large(t, b, units + first / BLOCK_RUNS * bytes_of);
                 for (size_t run = first; run < min_size(first + BLOCK_RUNS, runs); run++) {
                     __m512i q[16];
+                    const uint8_t *unit = units + run * RUN / cols * bytes_of;
                     beside *br = b + run % BLOCK_RUNS;
                     fetch(t, &next);
                     if (!is_large(t))
-                        beside_small(t, br, &from, run);
-                    numbers(t, q, &from, run, &s);
+                        beside_small(t, br, unit);
+                    numbers(t, q, unit, (int)(run % BLOCK_RUNS));
                     UNROLL
                     for (int g = 0; g < G; g++) {
                         __m512 u[FEW][2];
@@ -229,8 +252,8 @@ FOR_EACH_TYPE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_row
                         int accumulate)
 {
     const kind K = kind_of(t);
-    uint8_t room[2][LANES * MOST_BYTES];
-    shared s[2];
+    const size_t cols = zb_turn_cols(t), bytes_of = zb_turn_bytes(t);
+    uint8_t room[2][ROOM] __attribute__((aligned(64)));
     panel p __attribute__((aligned(64)));
     float kept[CHUNK][2 * LANES] __attribute__((aligned(64)));
     for (size_t i = 0; i < m; i += CHUNK) {
@@ -241,19 +264,16 @@ FOR_EACH_TYPE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_row
             memset(kept, 0, some * sizeof *kept);
             for (size_t k = 0; k < w->cols; k += STRETCH) {
                 const size_t n = min_size(STRETCH, w->cols - k), runs = (n + RUN - 1) / RUN;
-                rows from[2];
                 for (size_t r = 0; r < R; r++) {
-                    from[r] = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
-                    besides(t, p.b[r], from + r, runs);
-                }
-                for (size_t first = 0; first < runs; first += BLOCK_RUNS) {
-                    for (size_t r = 0; r < R; r++)
-                        share(t, s + r, from[r].at + first * bytes_of_two_runs(t) / 2, from[r].stride);
-                    for (size_t run = first; run < min_size(first + BLOCK_RUNS, runs); run++) {
-                        for (size_t r = 0; r < R; r++) {
-                            fetch(t, next + r);
-                            numbers(t, p.q[r][run], from + r, run, s + r);
-                        }
+                    const uint8_t *units = stretch_of(t, w, row + LANES * r, k, n, n_rows - LANES * r, room[r]);
+                    for (size_t run = 0; run < runs; run++) {
+                        const uint8_t *unit = units + run * RUN / cols * bytes_of;
+                        fetch(t, next + r);
+                        if (!is_large(t))
+                            beside_small(t, p.b[r] + run, unit);
+                        else if (run % BLOCK_RUNS == 0)
+                            beside_large(t, p.b[r] + run, unit);
+                        numbers(t, p.q[r][run], unit, (int)(run % BLOCK_RUNS));
                     }
                 }
                 all_tiles(K, offset_of(t), kept, &p, x, i, some, k, n, runs, R);
@@ -311,11 +331,31 @@ static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, cons
 {
     if (row1 <= row0 || m == 0)
         return;
-    const weights rows_of = {zb_mat_row(w, row0), zb_row_bytes(w->dtype, w->ld), row1 - row0, w->cols, w->rows - row0,
-                             w->ld > w->cols};
+    const weights rows_of = {.at = zb_mat_row(w, row0),
+                             .stride = w->group > 0 ? w->group : zb_row_bytes(w->dtype, w->ld),
+                             .n_rows = row1 - row0,
+                             .cols = w->cols,
+                             .n_there = w->rows - row0,
+                             .turned = w->group > 0,
+                             .apart = w->group == 0 && w->ld > w->cols};
     products[w->dtype][m <= FEW                           ? m - 1
                        : m >= LEAST_TWICE && m <= 2 * FEW ? FEW
                                                           : FEW + 1](y + row0, ld_y, x, m, &rows_of, accumulate);
+}
+
+typedef void turn_function(uint8_t *to, const uint8_t *at, size_t stride, size_t n_rows, size_t n);
+#define TURN_OF(t)                                                                                                     \
+    static void turn_##t(uint8_t *to, const uint8_t *at, size_t stride, size_t n_rows, size_t n)                       \
+    {                                                                                                                  \
+        turn_rows(t, to, at, stride, n_rows, n);                                                                       \
+    }
+TYPES(TURN_OF)
+#define TURN(t) [t] = turn_##t,
+static turn_function *const turns[ZB_N_DTYPES] = {TYPES(TURN)};
+
+static void turn(void *group, const void *rows_at, size_t stride, size_t n_rows, zb_dtype t, size_t cols)
+{
+    turns[t](group, rows_at, stride, n_rows, cols);
 }
 
 /* Sums of the bytes of each 16 of 64. */
@@ -383,6 +423,7 @@ const zb_kernels zb_kernels_avx512vnni = {
     .matmul_q8 = matmul_q8,
     .to_q8 = to_q8,
     .q8_types = 0 TYPES(TYPE),
+    .turn = turn,
     .peak = peak,
 };
 

@@ -1,5 +1,6 @@
-/* q8_turn.h — weights in blocks made ready for products of bytes: sixteen rows side by side, a lane each. Knows every
- * type's layout; nothing about activations.
+/* q8_turn.h — weights in blocks made ready for products of bytes: sixteen rows side by side, a lane each, as
+ * quant/turn.h describes. Rows that lie one after another are turned here, some columns at a time; what is turned is
+ * taken apart into numbers and what stands beside them. Knows every type's layout; nothing about activations.
  *
  * A run is 64 columns of 16 rows. Its numbers stand in 16 vectors: lane r of vector j holds the columns 4j to 4j + 3 of
  * row r as unsigned bytes, the type's offset (see offset_of) not yet taken off. Beside them stand, as far as the kind
@@ -18,7 +19,8 @@
 #include "quant/blocks.h"
 
 enum {
-    LANES = 16,       /* rows                    */
+    LANES = ZB_TURN_ROWS,
+    VECTOR = 64,      /* bytes                   */
     RUN = ZB_Q8_RUN,  /* columns                 */
     STRETCH_RUNS = 8, /* two blocks of 256       */
     STRETCH = STRETCH_RUNS * RUN,
@@ -75,12 +77,6 @@ INLINE int is_large(const zb_dtype t)
     return t == ZB_Q2_K || t == ZB_Q3_K || t == ZB_Q4_K || t == ZB_Q5_K || t == ZB_Q6_K;
 }
 
-/* Sixteen rows: the first byte of a stretch in the first, and what lies between two rows. */
-typedef struct rows {
-    const uint8_t *at;
-    size_t stride;
-} rows;
-
 /* What a run has beside its numbers. */
 typedef struct beside {
     __m512 d[4];    /* scales: 2 or 4                                                                      */
@@ -88,11 +84,6 @@ typedef struct beside {
                        ZERO_32: the integer twice, for each 32; MIN_32: f32, for each 32                    */
     __m512 dmin;
 } beside;
-
-/* Parts of large blocks that several runs share, turned. */
-typedef struct shared {
-    __m512i low[32], high[16];
-} shared;
 
 /* ---- rows to lanes ---- */
 
@@ -180,9 +171,9 @@ INLINE __m128i dwords(const uint8_t *at, size_t stride)
 }
 
 /* An f16 of each row. */
-FOR_EACH_TYPE __m512 turn_f16(const uint8_t *at, size_t stride)
+INLINE __m256i turn_2(const uint8_t *at, size_t stride)
 {
-    return _mm512_cvtph_ps(_mm256_set_m128i(words(at + 8 * stride, stride), words(at, stride)));
+    return _mm256_set_m128i(words(at + 8 * stride, stride), words(at, stride));
 }
 
 /* 4 bytes of each row. */
@@ -193,7 +184,105 @@ FOR_EACH_TYPE __m512i turn_4(const uint8_t *at, size_t stride)
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
+/* n bytes of each row (see quant/turn.h: words), turned over with `flip`. */
+FOR_EACH_TYPE void turn_words(uint8_t *to, const uint8_t *at, size_t stride, const size_t n, const char flip)
+{
+    __m512i v[8];
+    UNROLL
+    for (size_t b = 0; b + 32 <= n; b += 32) {
+        turn_32(v, at + b, stride);
+        UNROLL
+        for (size_t j = 0; j < 8; j++)
+            _mm512_store_si512(to + (b / 4 + j) * VECTOR, flip ? _mm512_xor_si512(v[j], _mm512_set1_epi8(flip)) : v[j]);
+    }
+    if (n & 16) {
+        const size_t b = n / 32 * 32;
+        turn_16(v, at + b, stride);
+        UNROLL
+        for (size_t j = 0; j < 4; j++)
+            _mm512_store_si512(to + (b / 4 + j) * VECTOR, v[j]);
+    }
+    if (n & 4) {
+        const size_t b = n / 16 * 16;
+        _mm512_store_si512(to + b / 4 * VECTOR, turn_4(at + b, stride));
+    }
+}
+
+/* Two small blocks of `size` bytes: an f16, `between` bytes, numbers. */
+FOR_EACH_TYPE void turn_halves(uint8_t *to, const uint8_t *at, size_t stride, const size_t size, const size_t between,
+                               const char flip)
+{
+    const size_t n = size - between - 2;
+    UNROLL
+    for (size_t b = 0; b < 2; b++) {
+        _mm256_store_si256((__m256i *)(void *)(to + 32 * b), turn_2(at + b * size, stride));
+        if (between > 0)
+            turn_words(to + VECTOR * (1 + b), at + b * size + 2, stride, between, 0);
+        turn_words(to + VECTOR + 32 * between + 16 * n * b, at + b * size + 2 + between, stride, n, flip);
+    }
+}
+
+/* Two of four bytes and numbers. */
+FOR_EACH_TYPE void turn_fours(uint8_t *to, const uint8_t *at, size_t stride, const size_t size)
+{
+    const size_t n = size - 4;
+    UNROLL
+    for (size_t b = 0; b < 2; b++) {
+        turn_words(to + VECTOR * b, at + b * size, stride, 4, 0);
+        turn_words(to + 2 * VECTOR + 16 * n * b, at + b * size + 4, stride, n, 0);
+    }
+}
+
+/* A unit of rows that lie one after another. */
+FOR_EACH_TYPE void turn_unit(const zb_dtype t, uint8_t *to, const uint8_t *at, size_t stride)
+{
+    switch (t) {
+    case ZB_Q8_0:
+        turn_halves(to, at, stride, sizeof(zb_block_q8_0), 0, (char)0x80);
+        break;
+    case ZB_Q4_0:
+    case ZB_IQ4_NL:
+        turn_halves(to, at, stride, sizeof(zb_block_q4_0), 0, 0);
+        break;
+    case ZB_Q5_0:
+        turn_halves(to, at, stride, sizeof(zb_block_q5_0), 4, 0);
+        break;
+    case ZB_Q4_1:
+    case ZB_GROUP4:
+        turn_fours(to, at, stride, sizeof(zb_block_q4_1));
+        break;
+    case ZB_GROUP8:
+        turn_fours(to, at, stride, sizeof(zb_block_group8));
+        break;
+    case ZB_Q4_K:
+        turn_words(to, at, stride, sizeof(zb_block_q4_k), 0);
+        break;
+    case ZB_Q5_K:
+        turn_words(to, at, stride, sizeof(zb_block_q5_k), 0);
+        break;
+    case ZB_Q6_K:
+        turn_words(to, at, stride, offsetof(zb_block_q6_k, d), 0);
+        _mm256_store_si256((__m256i *)(void *)(to + LANES * offsetof(zb_block_q6_k, d)),
+                           turn_2(at + offsetof(zb_block_q6_k, d), stride));
+        break;
+    case ZB_Q3_K:
+        turn_words(to, at, stride, offsetof(zb_block_q3_k, scale), 0);
+        turn_words(to + LANES * offsetof(zb_block_q3_k, scale), at + sizeof(zb_block_q3_k) - 16, stride, 16, 0);
+        break;
+    case ZB_Q2_K:
+        turn_words(to, at, stride, sizeof(zb_block_q2_k), 0);
+        break;
+    default:
+        break;
+    }
+}
+
 /* ---- numbers ---- */
+
+INLINE __m512i vector(const uint8_t *at, size_t j)
+{
+    return _mm512_load_si512(at + VECTOR * j);
+}
 
 INLINE __m512i low_half(__m512i v)
 {
@@ -211,19 +300,16 @@ INLINE __m512i or_and(__m512i a, __m512i b, __m512i c)
     return _mm512_ternarylogic_epi32(a, b, c, 0xF8);
 }
 
-/* Two blocks of 32 with halves of bytes: the low ones are a block's first 16 columns. The second block's lie `further`
- * bytes further. */
-FOR_EACH_TYPE void halves(__m512i q[16], const uint8_t *at, size_t stride, size_t further)
+/* Two blocks of 32 with halves of bytes: the low ones are a block's first 16 columns. */
+FOR_EACH_TYPE void halves(__m512i q[16], const uint8_t *at)
 {
     UNROLL
-    for (int b = 0; b < 2; b++) {
-        __m512i p[4];
-        turn_16(p, at + (size_t)b * further, stride);
+    for (size_t b = 0; b < 2; b++)
         UNROLL
-        for (int j = 0; j < 4; j++) {
-            q[8 * b + j] = low_half(p[j]);
-            q[8 * b + j + 4] = high_half(p[j]);
-        }
+    for (size_t j = 0; j < 4; j++) {
+        const __m512i v = vector(at, 4 * b + j);
+        q[8 * b + j] = low_half(v);
+        q[8 * b + j + 4] = high_half(v);
     }
 }
 
@@ -247,66 +333,36 @@ INLINE __m512i iq4_table(void)
     return _mm512_broadcast_i32x4(_mm_xor_si128(values, _mm_set1_epi8((char)0x80)));
 }
 
-/* What the runs of the large block at `at` share. */
-FOR_EACH_TYPE void share(const zb_dtype t, shared *s, const uint8_t *at, size_t stride)
-{
-    if (t == ZB_Q5_K)
-        turn_32(s->high, at + offsetof(zb_block_q5_k, high), stride);
-    if (t == ZB_Q6_K) {
-        for (size_t i = 0; i < 4; i++)
-            turn_32(s->low + 8 * i, at + offsetof(zb_block_q6_k, low) + 32 * i, stride);
-        for (size_t i = 0; i < 2; i++)
-            turn_32(s->high + 8 * i, at + offsetof(zb_block_q6_k, high) + 32 * i, stride);
-    }
-    if (t == ZB_Q3_K) {
-        for (size_t i = 0; i < 2; i++)
-            turn_32(s->low + 8 * i, at + offsetof(zb_block_q3_k, q) + 32 * i, stride);
-        turn_32(s->high, at + offsetof(zb_block_q3_k, high), stride);
-    }
-    if (t == ZB_Q2_K)
-        for (size_t i = 0; i < 2; i++)
-            turn_32(s->low + 8 * i, at + offsetof(zb_block_q2_k, q) + 32 * i, stride);
-}
-
 INLINE __m512i turned_right(__m512i v, int by)
 {
     return _mm512_rorv_epi32(v, _mm512_set1_epi32(by));
 }
 
-/* Numbers of run `run` of a stretch. Large blocks: `s` is of the block it belongs to. */
-FOR_EACH_TYPE void numbers(const zb_dtype t, __m512i q[16], const rows *w, size_t run, const shared *s)
+/* Numbers of a run: the unit's only one, or run r of a large block. */
+FOR_EACH_TYPE void numbers(const zb_dtype t, __m512i q[16], const uint8_t *unit, const int r)
 {
-    const size_t stride = w->stride;
-    const uint8_t *at = w->at + run * bytes_of_two_runs(t) / 2; /* small blocks */
-    const uint8_t *large = w->at + run / BLOCK_RUNS * BLOCK_RUNS * bytes_of_two_runs(t) / 2;
-    const int r = (int)(run % BLOCK_RUNS);
     switch (t) {
     case ZB_Q8_0:
-        turn_32(q, at + 2, stride);
-        turn_32(q + 8, at + 36, stride);
-        UNROLL
-        for (int j = 0; j < 16; j++)
-            q[j] = _mm512_xor_si512(q[j], _mm512_set1_epi8((char)0x80));
-        break;
     case ZB_GROUP8:
-        turn_32(q, at + 4, stride);
-        turn_32(q + 8, at + 40, stride);
+        UNROLL
+        for (size_t j = 0; j < 16; j++)
+            q[j] = vector(unit, (t == ZB_Q8_0 ? 1 : 2) + j);
         break;
     case ZB_Q4_0:
-        halves(q, at + 2, stride, 18);
+        halves(q, unit + VECTOR);
         break;
     case ZB_Q4_1:
     case ZB_GROUP4:
-        halves(q, at + 4, stride, 20);
+        halves(q, unit + 2 * VECTOR);
         break;
     case ZB_Q5_0:
-        halves(q, at + 6, stride, 22);
-        fifth_bits(q, turn_4(at + 2, stride));
-        fifth_bits(q + 8, turn_4(at + 24, stride));
+        halves(q, unit + 3 * VECTOR);
+        fifth_bits(q, vector(unit, 1));
+        fifth_bits(q + 8, vector(unit, 2));
         break;
     case ZB_IQ4_NL: {
         const __m512i table = iq4_table();
-        halves(q, at + 2, stride, 18);
+        halves(q, unit + VECTOR);
         UNROLL
         for (int j = 0; j < 16; j++)
             q[j] = _mm512_shuffle_epi8(table, q[j]);
@@ -314,52 +370,54 @@ FOR_EACH_TYPE void numbers(const zb_dtype t, __m512i q[16], const rows *w, size_
     }
     case ZB_Q4_K:
     case ZB_Q5_K: {
-        __m512i p[8];
-        turn_32(p, large + (t == ZB_Q4_K ? offsetof(zb_block_q4_k, q) : offsetof(zb_block_q5_k, q)) + 32 * (size_t)r,
-                stride);
+        const uint8_t *at = unit + LANES * (t == ZB_Q4_K ? offsetof(zb_block_q4_k, q) : offsetof(zb_block_q5_k, q)) +
+                            8 * VECTOR * (size_t)r;
         UNROLL
-        for (int j = 0; j < 8; j++) {
-            q[j] = low_half(p[j]);
-            q[8 + j] = high_half(p[j]);
+        for (size_t j = 0; j < 8; j++) {
+            const __m512i v = vector(at, j);
+            q[j] = low_half(v);
+            q[8 + j] = high_half(v);
             if (t == ZB_Q5_K) { /* bits 2r and 2r + 1 */
                 const __m512i fifth = _mm512_set1_epi8(16);
-                q[j] = or_and(q[j], turned_right(s->high[j], 2 * r - 4), fifth);
-                q[8 + j] = or_and(q[8 + j], turned_right(s->high[j], 2 * r - 3), fifth);
+                const __m512i high = vector(unit + LANES * offsetof(zb_block_q5_k, high), j);
+                q[j] = or_and(q[j], turned_right(high, 2 * r - 4), fifth);
+                q[8 + j] = or_and(q[8 + j], turned_right(high, 2 * r - 3), fifth);
             }
         }
         break;
     }
     case ZB_Q6_K: { /* 128 columns in 64 low bytes and 32 high ones; odd runs have the upper halves of the low bytes */
-        const __m512i *low = s->low + r / 2 * 16, *high = s->high + r / 2 * 8;
+        const uint8_t *low = unit + 16 * VECTOR * (size_t)(r / 2);
+        const uint8_t *high = unit + LANES * offsetof(zb_block_q6_k, high) + 8 * VECTOR * (size_t)(r / 2);
         const int by = r % 2 * 4;
         UNROLL
-        for (int j = 0; j < 8; j++) {
-            const __m512i two = _mm512_set1_epi8(0x30);
-            q[j] = or_and(low_half(turned_right(low[j], by)), turned_right(high[j], by - 4), two);
-            q[8 + j] = or_and(low_half(turned_right(low[8 + j], by)), turned_right(high[j], by - 2), two);
+        for (size_t j = 0; j < 8; j++) {
+            const __m512i two = _mm512_set1_epi8(0x30), h = vector(high, j);
+            q[j] = or_and(low_half(turned_right(vector(low, j), by)), turned_right(h, by - 4), two);
+            q[8 + j] = or_and(low_half(turned_right(vector(low, 8 + j), by)), turned_right(h, by - 2), two);
         }
         break;
     }
     case ZB_Q3_K: { /* 128 columns in 32 bytes, two bits each; third bits in the order of the 32s */
-        const __m512i *low = s->low + r / 2 * 8;
+        const uint8_t *low = unit + LANES * offsetof(zb_block_q3_k, q) + 8 * VECTOR * (size_t)(r / 2);
         const int by = r % 2 * 4;
         UNROLL
-        for (int j = 0; j < 8; j++) {
-            const __m512i three = _mm512_set1_epi8(3), third = _mm512_set1_epi8(4);
-            q[j] =
-                or_and(_mm512_and_si512(turned_right(low[j], by), three), turned_right(s->high[j], 2 * r - 2), third);
-            q[8 + j] = or_and(_mm512_and_si512(turned_right(low[j], by + 2), three),
-                              turned_right(s->high[j], 2 * r - 1), third);
+        for (size_t j = 0; j < 8; j++) {
+            const __m512i three = _mm512_set1_epi8(3), third = _mm512_set1_epi8(4), v = vector(low, j);
+            const __m512i high = vector(unit, j);
+            q[j] = or_and(_mm512_and_si512(turned_right(v, by), three), turned_right(high, 2 * r - 2), third);
+            q[8 + j] = or_and(_mm512_and_si512(turned_right(v, by + 2), three), turned_right(high, 2 * r - 1), third);
         }
         break;
     }
     case ZB_Q2_K: {
-        const __m512i *low = s->low + r / 2 * 8;
+        const uint8_t *low = unit + LANES * offsetof(zb_block_q2_k, q) + 8 * VECTOR * (size_t)(r / 2);
         const int by = r % 2 * 4;
         UNROLL
-        for (int j = 0; j < 8; j++) {
-            q[j] = _mm512_and_si512(turned_right(low[j], by), _mm512_set1_epi8(3));
-            q[8 + j] = _mm512_and_si512(turned_right(low[j], by + 2), _mm512_set1_epi8(3));
+        for (size_t j = 0; j < 8; j++) {
+            const __m512i v = vector(low, j);
+            q[j] = _mm512_and_si512(turned_right(v, by), _mm512_set1_epi8(3));
+            q[8 + j] = _mm512_and_si512(turned_right(v, by + 2), _mm512_set1_epi8(3));
         }
         break;
     }
@@ -394,18 +452,21 @@ INLINE __m512i pair_lanes(__m512i v, int i)
     return _mm512_shuffle_epi8(_mm512_srli_epi32(v, (unsigned)(16 * i)), at);
 }
 
-/* A run of small blocks. */
-FOR_EACH_TYPE void beside_small(const zb_dtype t, beside *b, const rows *w, size_t run)
+INLINE __m512 f16_vector(const uint8_t *at)
 {
-    const size_t size = bytes_of_two_runs(t) / 4;
+    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)at));
+}
+
+/* A run of small blocks. */
+FOR_EACH_TYPE void beside_small(const zb_dtype t, beside *b, const uint8_t *unit)
+{
     UNROLL
     for (size_t i = 0; i < 2; i++) {
-        const uint8_t *at = w->at + (2 * run + i) * size;
         if (kind_of(t) == BY_32) {
-            b->d[i] = turn_f16(at, w->stride);
+            b->d[i] = f16_vector(unit + 32 * i);
             continue;
         }
-        const __m512i v = turn_4(at, w->stride);
+        const __m512i v = vector(unit, i);
         b->d[i] = f16_lanes(v);
         if (kind_of(t) == MIN_32)
             b->min[i] = _mm512_castps_si512(f16_lanes(_mm512_srli_epi32(v, 16)));
@@ -415,12 +476,17 @@ FOR_EACH_TYPE void beside_small(const zb_dtype t, beside *b, const rows *w, size
 }
 
 /* Four runs of a large block. */
-FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *at, size_t stride)
+FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *unit)
 {
     const __m512i four = _mm512_set1_epi8(0x0F), two = _mm512_set1_epi8(0x30);
+    const size_t scales = t == ZB_Q6_K   ? offsetof(zb_block_q6_k, scale)
+                          : t == ZB_Q3_K ? offsetof(zb_block_q3_k, scale)
+                                         : 0;
     __m512i head[4];
+    UNROLL
+    for (size_t i = 0; i < 4; i++)
+        head[i] = vector(unit + LANES * scales, i);
     if (t == ZB_Q4_K || t == ZB_Q5_K) {
-        turn_16(head, at, stride);
         const __m512 d = f16_lanes(head[0]), dmin = f16_lanes(_mm512_srli_epi32(head[0], 16));
         const __m512i six = _mm512_set1_epi8(0x3F), x = head[1], y = head[2], z = head[3];
         const __m512i scale[2] = {_mm512_and_si512(x, six), or_and(low_half(z), _mm512_srli_epi32(x, 2), two)};
@@ -435,8 +501,7 @@ FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const ui
         }
     }
     if (t == ZB_Q6_K) {
-        turn_16(head, at + offsetof(zb_block_q6_k, scale), stride);
-        const __m512 d = turn_f16(at + offsetof(zb_block_q6_k, d), stride);
+        const __m512 d = f16_vector(unit + LANES * offsetof(zb_block_q6_k, d));
         UNROLL
         for (int r = 0; r < BLOCK_RUNS; r++)
             UNROLL
@@ -444,7 +509,6 @@ FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const ui
             b[r].d[i] = _mm512_mul_ps(d, signed_byte_lanes(head[r], i));
     }
     if (t == ZB_Q3_K) { /* the last 16 bytes: two of the numbers, then 12 of scales, then d */
-        turn_16(head, at + sizeof(zb_block_q3_k) - 16, stride);
         const __m512 d = f16_lanes(_mm512_srli_epi32(head[3], 16));
         __m512i s[3];
         UNROLL
@@ -461,8 +525,7 @@ FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const ui
             b[r].d[i] = _mm512_mul_ps(d, _mm512_sub_ps(byte_lanes(scale[r], i), _mm512_set1_ps(32)));
     }
     if (t == ZB_Q2_K) {
-        turn_16(head, at, stride);
-        const __m512i both = turn_4(at + offsetof(zb_block_q2_k, d), stride);
+        const __m512i both = vector(unit + LANES * offsetof(zb_block_q2_k, d), 0);
         const __m512 d = f16_lanes(both), dmin = f16_lanes(_mm512_srli_epi32(both, 16));
         UNROLL
         for (int r = 0; r < BLOCK_RUNS; r++) {
@@ -475,16 +538,6 @@ FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const ui
             b[r].dmin = dmin;
         }
     }
-}
-
-/* The n_runs runs of a stretch; large blocks are whole. */
-FOR_EACH_TYPE void besides(const zb_dtype t, beside b[STRETCH_RUNS], const rows *w, size_t n_runs)
-{
-    for (size_t r = 0; r < n_runs; r += is_large(t) ? BLOCK_RUNS : 1)
-        if (is_large(t))
-            beside_large(t, b + r, w->at + r * bytes_of_two_runs(t) / 2, w->stride);
-        else
-            beside_small(t, b + r, w, r);
 }
 
 #endif

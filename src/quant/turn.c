@@ -1,0 +1,103 @@
+/* turn.c — blocks of sixteen rows side by side, and a row back; turn.h says how they lie. */
+#include "quant/turn.h"
+
+#include <string.h>
+
+#include "quant/blocks.h"
+
+enum { WORD = 4, VECTOR = 64, MOST_PIECES = 6 };
+
+typedef struct piece {
+    uint16_t from, bytes, to; /* in a row's unit, of a row, in the turned unit; 2 bytes: halves, else words */
+    uint8_t flip;             /* what each byte is turned over with */
+} piece;
+
+/* Two small blocks of `size` bytes that begin with an f16, their numbers at `at`; two that begin with four bytes. */
+#define HALVES(size, at, n, flipped)                                                                                   \
+    {                                                                                                                  \
+        {0, 2, 0, 0}, {size, 2, 32, 0}, {at, n, 64, flipped},                                                          \
+        {                                                                                                              \
+            (size) + (at), n, 64 + 16 * (n), flipped                                                                   \
+        }                                                                                                              \
+    }
+#define WORDS(size, n)                                                                                                 \
+    {                                                                                                                  \
+        {0, 4, 0, 0}, {size, 4, 64, 0}, {4, n, 128, 0},                                                                \
+        {                                                                                                              \
+            (size) + 4, n, 128 + 16 * (n), 0                                                                           \
+        }                                                                                                              \
+    }
+
+static const piece pieces[ZB_N_DTYPES][MOST_PIECES] = {
+    [ZB_Q4_0] = HALVES(18, 2, 16, 0),
+    [ZB_IQ4_NL] = HALVES(18, 2, 16, 0),
+    [ZB_Q8_0] = HALVES(34, 2, 32, 0x80),
+    [ZB_Q4_1] = WORDS(20, 16),
+    [ZB_GROUP4] = WORDS(20, 16),
+    [ZB_GROUP8] = WORDS(36, 32),
+    [ZB_Q5_0] = {{0, 2, 0, 0}, {22, 2, 32, 0}, {2, 4, 64, 0}, {24, 4, 128, 0}, {6, 16, 192, 0}, {28, 16, 448, 0}},
+    [ZB_Q4_K] = {{0, 144, 0, 0}},
+    [ZB_Q5_K] = {{0, 176, 0, 0}},
+    [ZB_Q6_K] = {{0, 208, 0, 0}, {208, 2, 3328, 0}},
+    [ZB_Q3_K] = {{0, 96, 0, 0}, {94, 16, 1536, 0}},
+    [ZB_Q2_K] = {{0, 84, 0, 0}},
+};
+
+size_t zb_turned_bytes(zb_dtype t, size_t cols)
+{
+    const size_t unit = zb_turn_cols(t);
+    return unit == 0 ? 0 : (cols + unit - 1) / unit * zb_turn_bytes(t);
+}
+
+/* n rows' bytes to their lanes. */
+static void turn_piece(uint8_t *to, const uint8_t *rows, size_t stride, size_t n_rows, const piece *p)
+{
+    if (p->bytes == 2) {
+        for (size_t r = 0; r < n_rows; r++)
+            memcpy(to + 2 * r, rows + r * stride, 2);
+        return;
+    }
+    const uint32_t flip = p->flip * 0x01010101u;
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t at = 0; at < p->bytes; at += WORD) {
+            uint32_t word;
+            memcpy(&word, rows + r * stride + at, WORD);
+            word ^= flip;
+            memcpy(to + at / WORD * VECTOR + r * WORD, &word, WORD);
+        }
+}
+
+void zb_turn(void *group, const void *rows, size_t stride, size_t n_rows, zb_dtype t, size_t cols)
+{
+    const size_t row_bytes = zb_row_bytes(t, cols), unit_bytes = zb_row_bytes(t, zb_turn_cols(t));
+    uint8_t *to = group;
+    for (size_t at = 0; at < row_bytes; at += unit_bytes, to += zb_turn_bytes(t)) {
+        uint8_t padded[ZB_TURN_ROWS * 2 * sizeof(zb_block_group8)]; /* the last block of small ones may be alone */
+        const uint8_t *from = (const uint8_t *)rows + at;
+        size_t step = stride;
+        if (at + unit_bytes > row_bytes) {
+            memset(padded, 0, sizeof padded);
+            for (size_t r = 0; r < n_rows; r++)
+                memcpy(padded + r * unit_bytes, from + r * stride, row_bytes - at);
+            from = padded;
+            step = unit_bytes;
+        }
+        memset(to, 0, zb_turn_bytes(t));
+        for (const piece *p = pieces[t]; p < pieces[t] + MOST_PIECES && p->bytes > 0; p++)
+            turn_piece(to + p->to, from + p->from, step, n_rows, p);
+    }
+}
+
+void zb_turn_back(void *row, const void *group, size_t r, zb_dtype t, size_t cols)
+{
+    const size_t row_bytes = zb_row_bytes(t, cols), unit_bytes = zb_row_bytes(t, zb_turn_cols(t));
+    const uint8_t *from = group;
+    for (size_t at = 0; at < row_bytes; at += unit_bytes, from += zb_turn_bytes(t)) {
+        uint8_t whole[sizeof(zb_block_q6_k)];
+        for (const piece *p = pieces[t]; p < pieces[t] + MOST_PIECES && p->bytes > 0; p++)
+            for (size_t b = 0; b < p->bytes; b++)
+                whole[p->from + b] = p->flip ^ (p->bytes == 2 ? from[p->to + 2 * r + b]
+                                                              : from[p->to + b / WORD * VECTOR + r * WORD + b % WORD]);
+        memcpy((uint8_t *)row + at, whole, row_bytes - at < unit_bytes ? row_bytes - at : unit_bytes);
+    }
+}
