@@ -136,7 +136,10 @@ static bool from_hub(const char *name, char *path, size_t n_path, bool *said)
         cli_error("%s; %s", err.message, hub_cannot_pull());
     } else {
         hub_pulled pulled;
-        if (cli_pull(given, name, false, &pulled) == 0) {
+        const int code = cli_pull(given, name, false, &pulled);
+        if (code > 128) /* a signal: nothing was begun that has to be ended */
+            exit(out_finish(code));
+        if (code == 0) {
             if ((size_t)snprintf(path, n_path, "%s", pulled.path) < n_path)
                 return true;
             cli_error("%s: path too long", pulled.path);

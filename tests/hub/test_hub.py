@@ -535,9 +535,9 @@ class Together(HubCase):
         self.repo = self.hub.repos[ORG] = small()
         self.part = self.store / "blobs" / (self.repo.etag("model.safetensors") + ".incomplete")
 
-    def stop_at(self, number):
+    def stop_at(self, number, *command):
         self.hub.fault("model.safetensors", {"slow": MIB}, where="store")
-        process = self.start("pull", ORG)
+        process = self.start(*(command or ["pull", ORG]))
         self.assertTrue(self.hub.reached.wait(TIMEOUT))
         wait_until(lambda: self.part.exists() and self.part.stat().st_size >= MIB)
         process.send_signal(number)
@@ -546,11 +546,12 @@ class Together(HubCase):
         return result
 
     def test_interrupt_and_go_on(self):
-        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-            with self.subTest(number):
+        for number, code, *command in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9),
+                                       (signal.SIGINT, 130, "run", ORG, "-p", "A")):
+            with self.subTest(number, command=command):
                 self.hub.reached.clear()
                 self.hub.go_on.clear()
-                result = self.stop_at(number)
+                result = self.stop_at(number, *command)
                 self.assertEqual(result.code, code, result.err)
                 if code > 0:
                     self.assertIn(f"`zamba pull {ORG}` goes on", result.err)
