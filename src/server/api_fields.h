@@ -53,11 +53,12 @@ typedef struct sv_field {
 } sv_field;
 
 /* The highest numbers that a field may say anywhere. */
-#define SV_MAX_INT   2147483647.0
-#define SV_MAX_SEED  9007199254740991.0
-#define SV_MAX_TEXT  67108864.0
-#define SV_MAX_STOPS 64
-#define SV_MAX_N     128
+#define SV_MAX_INT    2147483647.0
+#define SV_MAX_SEED   9007199254740991.0
+#define SV_MAX_TEXT   67108864.0
+#define SV_MAX_STOPS  64
+#define SV_MAX_LAST_N 16777216.0 /* as the sampler */
+#define SV_MAX_N      128
 
 extern const sv_field sv_fields_chat[], sv_fields_completion[], sv_fields_embedding[], sv_fields_tokenize[],
     sv_fields_detokenize[], sv_fields_template[], sv_fields_state[], sv_fields_ollama_chat[],

@@ -42,7 +42,7 @@
         FIELD("typical_p", SV_NUM, 0, 1, "locally typical mass; 1: off"),                                              \
         FIELD("repeat_penalty", SV_NUM, 0.01, 100, "divides positive, multiplies negative logits of seen ids"),        \
         FIELD("repetition_penalty", SV_NUM, 0.01, 100, "the same under vLLM's name"),                                  \
-        FIELD("repeat_last_n", SV_INT, -1, SV_MAX_INT, "how far back \"seen\" looks; -1: all")
+        FIELD("repeat_last_n", SV_INT, -1, SV_MAX_LAST_N, "how far back \"seen\" looks; -1: all")
 
 #define CONSTRAINTS                                                                                                    \
     PART("response_format", SV_OBJ, 0, 0, response_format, "what the answer must be"),                                 \
