@@ -2,15 +2,18 @@
 """eval_oracle.py — what lm-evaluation-harness over transformers gives for files that `zamba eval` reads.
 
     python3 reference/eval_oracle.py MODEL FOLDER --tasks arc_easy,piqa --limit 50 --out samples.jsonl
+    python3 reference/eval_oracle.py MODEL FOLDER --server http://127.0.0.1:8080 --name MODEL ...
     python3 reference/eval_oracle.py --compare samples.jsonl zamba-samples.jsonl
 
-The harness runs its own task files and its own model class in float32; only where the rows come from is set here. Rows in
+The harness runs its own task files and its own model class in float32; only where the rows come from is set here. With
+--server its local-completions asks a server (`zamba serve`), and MODEL is only the tokenizer's folder. Rows in
 instruction form are first written as the dataset has them on the hub. The result has the form of `zamba eval --samples`,
 and the scores stand on standard output as one JSON object. tests/cli/fixtures/eval/expected.jsonl is made with it from the
 rows beside it. Needs lm_eval besides requirements.txt.
 """
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -71,11 +74,18 @@ def find(folder, task):
 
 def evaluate(args):
     import lm_eval
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
     home = Path(lm_eval.__file__).parent / "tasks"
     out, scores = [], {}
-    lm = HFLM(pretrained=args.model, device="cpu", dtype="float32", batch_size=args.batch)
+    if args.server:
+        os.environ.setdefault("OPENAI_API_KEY", "none")
+        from lm_eval.models.openai_completions import LocalCompletionsAPI
+        lm = LocalCompletionsAPI(base_url=args.server + "/v1/completions", model=args.name, tokenizer=args.model,
+                                 tokenizer_backend="huggingface", add_bos_token=True, max_length=args.max_length,
+                                 num_concurrent=args.batch)
+    else:
+        from lm_eval.models.huggingface import HFLM
+        lm = HFLM(pretrained=args.model, device="cpu", dtype="float32", batch_size=args.batch)
     for task in args.tasks.split(","):
         with tempfile.TemporaryDirectory() as folder:
             rows = [native(task, json.loads(line)) for line in find(args.folder, task).read_text().splitlines() if line]
@@ -130,6 +140,9 @@ def main():
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--limit", type=int)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--server", help="ask this server instead of transformers")
+    parser.add_argument("--name", help="--server: the model's name there")
+    parser.add_argument("--max-length", type=int, default=512, help="--server: tokens of its context")
     parser.add_argument("--out", default="samples.jsonl")
     parser.add_argument("--compare", nargs=2)
     args = parser.parse_args()
