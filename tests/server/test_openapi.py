@@ -30,9 +30,9 @@ class OpenApi(Served):
             env = {**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "ZAMBA_TEST_NAME": NAME,
                    "ZAMBA_TEST_VOCABULARY": str(vocabulary), "ZAMBA_TEST_STATE": str(state),
                    "PYTHONPATH": str(ROOT / "tests" / "server" / "clients"), "NO_COLOR": "1"}
+            how = ["--seed", str(int(time.time())), "--max-time", str(SECONDS)] if SECONDS else ["--seed", "1"]
             done = subprocess.run([Path(sys.executable).parent / "st", "run", self.url + "/openapi.json", "--checks", "all",
-                                   "--seed", str(int(time.time()) if SECONDS else 1), *(["--max-time", str(SECONDS)] if SECONDS else []),
-                                   "--max-examples", "10", "--continue-on-failure", "--output-truncate", "false",
+                                   *how, "--max-examples", "10", "--continue-on-failure", "--output-truncate", "false",
                                    "--request-timeout", "60", "--report", "json", "--report-json-path", f"{folder}/report"],
                                   cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS + 600)
             sys.stdout.write(done.stdout if done.returncode else done.stdout[-900:])
