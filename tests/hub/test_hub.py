@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """test_hub.py — getting models: `zamba pull`, `list`, `rm`, `show`, and `run` of what is absent, against a small fake hub on
 loopback with every fault that a network has. ZAMBA_PROGRAM names the program."""
+import concurrent.futures
+import io
 import json
 import os
 import random
@@ -154,6 +156,23 @@ class Getting(HubCase):
         self.assertFalse(self.store.exists())
         self.fails(self.zamba("rm", ORG), 1, "not in the cache")
         self.assertNotIn(ORG, self.zamba("list").out)
+
+    def test_files_come_at_the_same_time(self):
+        for connections, together in ((4, 3), (1, 1)):
+            self.hub.reached.clear()
+            self.hub.go_on.clear()
+            self.hub.log.clear()
+            repo = self.hub.repos[ORG] = Repo({"config.json": b"{}", **shards(3)}, large=(".safetensors",))
+            for i in (1, 2, 3):
+                self.hub.fault(f"model-0000{i}-of-00003.safetensors", {"slow": 1000}, where="store")
+            process = self.start("pull", ORG, "--connections", connections)
+            wait_until(lambda n=together: len(self.hub.asked("store")) == n)
+            self.assertTrue(self.hub.reached.wait(TIMEOUT))
+            self.assertEqual(len(self.hub.asked("store")), together)
+            self.hub.go_on.set()
+            self.good(self.end(process))
+            self.check_whole(repo)
+            self.good(self.zamba("rm", ORG))
 
     def test_run_gets_what_is_absent(self):
         repo = self.hub.repos[ORG] = Repo({**starter(), "model.safetensors": (MODEL / "model.safetensors").read_bytes()})
@@ -608,5 +627,23 @@ class Together(HubCase):
         self.assertEqual(lines[-1]["unit"], "bytes")
 
 
+def run_class(one):
+    text = io.StringIO()
+    result = unittest.TextTestRunner(stream=text).run(unittest.defaultTestLoader.loadTestsFromTestCase(one))
+    return result, text.getvalue()
+
+
+def main():
+    """The classes side by side: most of the time they wait for a connection to be tried again."""
+    good = True
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        for result, text in pool.map(run_class, (Faults, Getting, Together, Hostile, Ggufs)):
+            print(text, end="", flush=True)
+            good = good and result.wasSuccessful()
+    return 0 if good else 1
+
+
 if __name__ == "__main__":
-    unittest.main()
+    if sys.argv[1:]:
+        unittest.main()
+    sys.exit(main())
