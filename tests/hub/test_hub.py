@@ -476,7 +476,16 @@ class Faults(HubCase):
         self.assertEqual(len(self.hub.log), 1)
         self.assertFalse(self.store.exists())
 
-    def test_a_full_cache_folder(self):
+    def test_a_disk_that_is_full_on_the_way(self):
+        limit = f'ulimit -f 2048; exec "$0" pull {ORG}'  # 1 MiB
+        self.fails(run("-c", limit, PROGRAM, program="sh", env=self.env(), stdin=None), 1, "incomplete", "go on")
+        part = self.store / "blobs" / (self.repo.etag("model.safetensors") + ".incomplete")
+        self.assertGreater(part.stat().st_size, 0)
+        self.good(self.pull())
+        self.check_whole(self.repo)
+        self.assertIn("Range", self.hub.asked("store", "model.safetensors")[-1])
+
+    def test_no_folder_for_the_cache(self):
         self.home.mkdir()
         self.cache.write_text("a file")
         self.fails(self.pull(), 1, "HF_HOME")
