@@ -355,6 +355,8 @@ static int read_options(serving_bench *b, cli_args *args)
         cli_error("--depth: not with bench serve; -p makes longer prompts");
         code = cli_hint(args->command);
     }
+    if (code == 0)
+        code = cli_no_more_words(args, args->model ? 0 : 1);
     return code;
 }
 

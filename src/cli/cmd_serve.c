@@ -1,6 +1,8 @@
 /* cmd_serve.c — `zamba serve`: from the command line to a server that listens, and from a signal to its end. What it
  * answers is in src/server/. */
+#include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,6 +24,7 @@ int cmd_serve(const cli_args *args)
 
 #else
 
+#include "api_fields.h"
 #include "app.h"
 #include "http.h"
 #include "hub.h"
@@ -31,15 +34,14 @@ int cmd_serve(const cli_args *args)
 
 typedef struct serving {
     const cli_args *args;
-    char *path;         /* of the model */
-    char hub_name[450]; /* of a model of the hub */
-    char *keys_text;    /* --api-key-file; its lines are cut into words */
-    sv_key *keys;       /* [n_keys] */
-    char (*names)[24];  /* [n_keys] of keys that have none */
+    char *keys_text;   /* --api-key-file; its lines are cut into words */
+    sv_key *keys;      /* [n_keys] */
+    char (*names)[24]; /* [n_keys] of keys that have none */
     size_t n_keys;
-    zamba_model *model;
-    sv_engine *engine;
-    sv_served served;
+    cli_args model_args; /* with which models are opened */
+    sv_place *places;    /* [n_places]; names and paths are released with free */
+    size_t n_places, n_named;
+    sv_models *models;
     sv_app app;
     sv_route *routes;
     size_t n_routes;
@@ -122,86 +124,199 @@ static int read_keys(serving *s)
     return code;
 }
 
-/* ---- model and engine ---- */
+/* ---- which models ---- */
 
-static int open_model(serving *s)
+/* Org/Name of a model of the hub; else the last part of the path, without slashes behind it and ".gguf". */
+static char *name_of(const char *path)
 {
-    const cli_serving *o = &s->args->serving;
-    cli_args with = *s->args;
-    size_t next;
-    s->path = cli_model_path(s->args, &next);
-    if (!s->path)
-        return 1;
-    int code = cli_no_more_words(s->args, next);
-    if (code)
-        return code;
-    with.recurrent = !o->no_recurrent;
-    code = cli_model_open(&with, s->path, &s->model, NULL);
-    if (code)
-        return code;
-    const sv_engine_options options = {
-        .n_ctx = (size_t)s->args->ctx_size,
-        .slots = (size_t)o->slots,
-        .queue = (size_t)o->queue,
-        .queue_per_key = (size_t)o->queue_per_key,
-        .prefill_tokens = (size_t)o->prefill_tokens,
-        .cache_bytes = (uint64_t)o->cache_ram * MIB,
-        .cache_folder = o->cache_folder,
-        .cache_folder_bytes = (uint64_t)o->cache_folder_size * MIB,
-        .states_folder = o->states_folder,
-        .states_bytes = (uint64_t)o->states_size * MIB,
-        .memory_bytes = (uint64_t)o->memory * MIB,
-        .pause_seconds = o->max_pause,
-    };
-    zamba_error err = {0};
-    return sv_engine_open(&s->engine, s->model, &options, &err) == ZAMBA_OK ? 0 : cli_fail(&err);
+    char of_hub[450];
+    if (hub_name_of_path(of_hub, sizeof of_hub, path))
+        return strdup(of_hub);
+    char *name = strdup(path);
+    size_t n = name ? strlen(name) : 0;
+    while (n > 1 && name[n - 1] == '/')
+        name[--n] = 0;
+    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
+        name[n - 5] = 0;
+    const char *slash = name ? strrchr(name, '/') : NULL;
+    if (slash && slash[1])
+        memmove(name, slash + 1, strlen(slash + 1) + 1);
+    return name;
 }
 
-/* The last part of the path, without slashes behind it and ".gguf". */
-static const char *name_of(char *path)
+/* Takes both over. */
+static int add_place(serving *s, char *name, char *path)
 {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/')
-        path[--n] = 0;
-    if (n > 5 && strcmp(path + n - 5, ".gguf") == 0)
-        path[n - 5] = 0;
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
-static int describe(serving *s)
-{
-    zamba_error err = {0};
-    zamba_model_info info = {.size = sizeof info};
-    struct stat st;
-    const int64_t created = stat(s->path, &st) == 0 ? (int64_t)st.st_mtime : (int64_t)time(NULL);
-    if (zamba_model_info_get(s->model, &info, &err) != ZAMBA_OK)
-        return cli_fail(&err);
-    const bool of_hub = hub_name_of_path(s->hub_name, sizeof s->hub_name, s->path);
-    s->served = (sv_served){.name = s->args->serving.alias ? s->args->serving.alias
-                                    : of_hub               ? s->hub_name
-                                                           : name_of(s->path),
-                            .model = s->model,
-                            .engine = s->engine,
-                            .created = created,
-                            .bytes = info.weight_bytes};
-    s->app = (sv_app){.models = &s->served,
-                      .n_models = 1,
-                      .n_ctx = s->args->ctx_size ? (size_t)s->args->ctx_size : (size_t)info.max_positions,
-                      .slots = (size_t)s->args->serving.slots,
-                      .log_prompts = s->args->serving.log_prompts,
-                      .timeout = s->args->serving.timeout,
-                      .started = (double)time(NULL)};
+    sv_place *more = name && path ? realloc(s->places, (s->n_places + 1) * sizeof *more) : NULL;
+    if (!more) {
+        free(name);
+        free(path);
+        return cli_error("out of memory");
+    }
+    s->places = more;
+    more[s->n_places++] = (sv_place){name, path};
     return 0;
 }
 
-/* ---- HTTP ---- */
+/* A word of the command line; NULL: the default model. */
+static int add_named(serving *s, const char *word)
+{
+    char *path = cli_find_model(word);
+    if (!path)
+        return 1;
+    const char *alias = s->n_places == 0 ? s->args->serving.alias : NULL;
+    return add_place(s, alias ? strdup(alias) : name_of(path), path);
+}
+
+/* Of a GGUF file in several parts the first is the model. */
+static bool is_later_part(const char *name)
+{
+    const char *of = strstr(name, "-of-");
+    return of && of - name >= 6 && of[-6] == '-' && strncmp(of - 5, "00001", 5) != 0;
+}
+
+static bool holds_model(const char *path, const char *name)
+{
+    char config[4096];
+    struct stat st;
+    const size_t n = strlen(name);
+    if (*name == '.' || stat(path, &st) != 0)
+        return false;
+    if (S_ISREG(st.st_mode))
+        return n > 5 && strcmp(name + n - 5, ".gguf") == 0 && !is_later_part(name);
+    return S_ISDIR(st.st_mode) && (size_t)snprintf(config, sizeof config, "%s/config.json", path) < sizeof config &&
+           access(config, F_OK) == 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const sv_place *)a)->name, ((const sv_place *)b)->name);
+}
+
+/* What is named on the command line is not served a second time. */
+static bool is_named(const serving *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_named; i++)
+        if (strcmp(s->places[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static int add_folder(serving *s, const char *folder)
+{
+    char path[4096];
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return cli_error("%s: %s (wanted a folder of models)", folder, strerror(errno));
+    int code = 0;
+    for (const struct dirent *f; code == 0 && (f = readdir(dir)) != NULL;) {
+        if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, f->d_name) >= sizeof path ||
+            !holds_model(path, f->d_name))
+            continue;
+        char *name = name_of(path);
+        if (name && is_named(s, name))
+            free(name);
+        else
+            code = add_place(s, name, strdup(path));
+    }
+    closedir(dir);
+    if (s->n_places > s->n_named)
+        qsort(s->places + s->n_named, s->n_places - s->n_named, sizeof *s->places, by_name);
+    if (code == 0 && s->n_places == 0)
+        code = cli_error("%s: no models in it (wanted checkpoint folders with config.json, or GGUF files)", folder);
+    return code;
+}
+
+static int find_models(serving *s)
+{
+    const cli_args *args = s->args;
+    const char *folder = args->serving.models_dir;
+    int code = 0;
+    if (args->model || (args->words.n == 0 && !folder))
+        code = add_named(s, args->model);
+    for (size_t i = 0; i < args->words.n && code == 0; i++)
+        code = add_named(s, args->words.items[i]);
+    s->n_named = s->n_places;
+    if (code == 0 && folder)
+        code = add_folder(s, folder);
+    return code;
+}
+
+/* ---- models and engines ---- */
 
 static void log_line(void *user, const char *line)
 {
     (void)user;
     cli_note("%s", line);
 }
+
+static zamba_status open_model(void *user, const char *path, zamba_model **model, zamba_error *err)
+{
+    const serving *s = user;
+    cli_args with = s->model_args;
+    if (strcmp(path, s->places[0].path) != 0)
+        with.loras.n = 0; /* adapters are of one model: the first */
+    return cli_model_try(&with, path, model, NULL, err);
+}
+
+/* --keep-alive; NaN and a message: it is none. */
+static double keep_alive(const cli_serving *o, double otherwise)
+{
+    if (!o->keep_alive)
+        return otherwise;
+    const double seconds = sv_read_duration(o->keep_alive, strlen(o->keep_alive));
+    if (isnan(seconds))
+        cli_error("--keep-alive %s: wanted a time such as 90s, 10m, 1h30m, 0 or -1", o->keep_alive);
+    return seconds < 0 ? INFINITY : seconds;
+}
+
+static int open_models(serving *s)
+{
+    const cli_serving *o = &s->args->serving;
+    const double kept = keep_alive(o, 300);
+    zamba_error err = {0};
+    if (isnan(kept))
+        return 2;
+    s->model_args = *s->args;
+    s->model_args.recurrent = !o->no_recurrent;
+    const sv_models_options options = {
+        .engine = {.n_ctx = (size_t)s->args->ctx_size,
+                   .slots = (size_t)o->slots,
+                   .queue = (size_t)o->queue,
+                   .queue_per_key = (size_t)o->queue_per_key,
+                   .prefill_tokens = (size_t)o->prefill_tokens,
+                   .cache_bytes = (uint64_t)o->cache_ram * MIB,
+                   .cache_folder = o->cache_folder,
+                   .cache_folder_bytes = (uint64_t)o->cache_folder_size * MIB,
+                   .states_folder = o->states_folder,
+                   .states_bytes = (uint64_t)o->states_size * MIB,
+                   .memory_bytes = (uint64_t)o->memory * MIB,
+                   .pause_seconds = o->max_pause},
+        .max_memory = (uint64_t)o->max_memory * MIB,
+        .keep_alive = kept,
+        .keep_preloaded = o->keep_alive ? kept : INFINITY,
+        .wait_seconds = o->load_timeout,
+        .queue = (size_t)o->queue,
+        .queue_per_key = (size_t)o->queue_per_key,
+        .open = open_model,
+        .say = log_line,
+        .user = s,
+    };
+    if (sv_models_open(&s->models, s->places, s->n_places, &options, &err) != ZAMBA_OK)
+        return cli_fail(&err);
+    const size_t n = o->preload ? s->n_named : s->n_named > 0;
+    for (size_t i = 0; i < n; i++)
+        if (sv_models_load(s->models, i, &err) != ZAMBA_OK)
+            return cli_error("%s: %s", s->places[i].path, err.message);
+    s->app = (sv_app){.models = s->models,
+                      .slots = (size_t)o->slots,
+                      .log_prompts = o->log_prompts,
+                      .timeout = o->timeout,
+                      .started = (double)time(NULL)};
+    return 0;
+}
+
+/* ---- HTTP ---- */
 
 static int listen_now(serving *s)
 {
@@ -242,7 +357,7 @@ static int say_ready(const serving *s)
     snprintf(url, sizeof url, "http://%s%s%s:%d", brackets ? "[" : "", host, brackets ? "]" : "", port);
     if (s->args->json)
         out_json(json_pack("{s:s, s:i, s:o, s:i}", "listening", url, "port", port, "model",
-                           cli_json_text(s->served.name, strlen(s->served.name)), "pid", (int)getpid()),
+                           cli_json_text(s->places[0].name, strlen(s->places[0].name)), "pid", (int)getpid()),
                  0);
     else
         out_format("listening on %s\n", url);
@@ -285,13 +400,16 @@ static void wait_for_signal(void)
 static void end(serving *s)
 {
     sv_http_close(s->http);
-    sv_engine_close(s->engine);
-    zamba_model_close(s->model);
+    sv_models_close(s->models);
+    for (size_t i = 0; i < s->n_places; i++) {
+        free((void *)s->places[i].name);
+        free((void *)s->places[i].path);
+    }
+    free(s->places);
     free(s->routes);
     free(s->names);
     free(s->keys);
     free(s->keys_text);
-    free(s->path);
 }
 
 int cmd_serve(const cli_args *args)
@@ -299,9 +417,9 @@ int cmd_serve(const cli_args *args)
     serving s = {.args = args};
     int code = read_keys(&s);
     if (code == 0)
-        code = open_model(&s);
+        code = find_models(&s);
     if (code == 0)
-        code = describe(&s);
+        code = open_models(&s);
     if (code == 0)
         code = listen_now(&s);
     if (code == 0)

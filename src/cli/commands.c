@@ -135,15 +135,17 @@ const cli_command cli_commands[] = {
      "llama.cpp's "
      "llama-imatrix writes it.",
      "zamba imatrix Zamba2-1.2B -f calibration.txt -o imatrix.gguf"},
-    {"serve", CLI_SERVE, cmd_serve, "[MODEL]", "answer over HTTP: the APIs of OpenAI and Ollama",
+    {"serve", CLI_SERVE, cmd_serve, "[MODEL...]", "answer over HTTP: the APIs of OpenAI and Ollama",
      "Listens at 127.0.0.1 port 8080 and prints a line once it does. Clients of OpenAI's API take "
      "http://127.0.0.1:8080/v1 as their base URL, those of Ollama's http://127.0.0.1:8080.\n\n"
      "Only this machine is answered unless --host says otherwise, and then only with a key. Many requests are answered "
-     "together; what was read once is kept and not read again. SIGTERM and Ctrl-C let answers under way finish. "
+     "together; what was read once is kept and not read again. SIGTERM and Ctrl-C let answers under way finish.\n\n"
+     "Of several models the first is loaded at the start, the others when they are asked for, as far as memory goes. "
      "docs/SERVER.md has the whole story.",
      "zamba serve\n"
      "zamba serve Zamba2-2.7B-instruct --port 8081 --slots 4\n"
      "zamba serve Zamba2-2.7B-instruct --host 0.0.0.0 --api-key-file keys.txt\n"
+     "zamba serve Zamba2-1.2B-instruct --models-dir models --max-memory 12000 --keep-alive 10m\n"
      "curl http://127.0.0.1:8080/v1/chat/completions -H \"Content-Type: application/json\" \\\n"
      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'"},
     {"pull", CLI_PULL, cmd_pull, "NAME[@REVISION]", "get a model from the Hugging Face hub",

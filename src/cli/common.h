@@ -113,6 +113,9 @@ int cli_threads(const struct cli_command *command, const char *what, const char 
 int cli_loras(const cli_args *args, zamba_lora_file **out);
 /* Open with the command line's options and tell about it with --verbose. Returns an exit code. */
 int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s);
+/* The same without a message on failure. */
+zamba_status cli_model_try(const cli_args *args, const char *path, zamba_model **model, double *load_s,
+                           zamba_error *err);
 /* Refuse words that the command has no use for. Returns 0 or 2. */
 int cli_no_more_words(const cli_args *args, size_t used);
 

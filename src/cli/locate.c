@@ -264,9 +264,9 @@ int cli_loras(const cli_args *args, zamba_lora_file **out)
     return 0;
 }
 
-int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s)
+zamba_status cli_model_try(const cli_args *args, const char *path, zamba_model **model, double *load_s,
+                           zamba_error *err)
 {
-    zamba_error err = {0};
     zamba_model_options options = zamba_model_defaults();
     zamba_model_info info = {.size = sizeof info};
     options.n_threads = (int32_t)args->threads;
@@ -282,22 +282,24 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
     options.kv_k = (zamba_kv_type)args->cache_type_k;
     options.kv_v = (zamba_kv_type)args->cache_type_v;
     zamba_lora_file *loras;
-    if (cli_loras(args, &loras))
-        return 1;
+    if (cli_loras(args, &loras)) {
+        *err = (zamba_error){.code = ZAMBA_E_MEMORY, .message = "out of memory"};
+        return ZAMBA_E_MEMORY;
+    }
     options.loras = loras;
     options.n_loras = args->loras.n;
     const double start = cli_now();
-    const zamba_status st = zamba_model_open(model, path, &options, &err);
+    const zamba_status st = zamba_model_open(model, path, &options, err);
     free(loras);
     if (st != ZAMBA_OK)
-        return cli_fail(&err);
+        return st;
     const double seconds = cli_now() - start;
     if (load_s)
         *load_s = seconds;
-    if (zamba_model_info_get(*model, &info, &err) != ZAMBA_OK) {
+    if (zamba_model_info_get(*model, &info, err) != ZAMBA_OK) {
         zamba_model_close(*model);
         *model = NULL;
-        return cli_fail(&err);
+        return err->code;
     }
     char params[32], bytes[32];
     cli_note("%s: %s (config: %s), %s parameters, %s of %s, loaded in %.3f s", path, info.family, info.dialect,
@@ -305,7 +307,13 @@ int cli_model_open(const cli_args *args, const char *path, zamba_model **model, 
              seconds);
     cli_note("%d threads, %s kernels, products in %s, keys in %s, values in %s", info.n_threads, info.kernels,
              info.compute, info.kv_k, info.kv_v);
-    return 0;
+    return ZAMBA_OK;
+}
+
+int cli_model_open(const cli_args *args, const char *path, zamba_model **model, double *load_s)
+{
+    zamba_error err = {0};
+    return cli_model_try(args, path, model, load_s, &err) == ZAMBA_OK ? 0 : cli_fail(&err);
 }
 
 int cli_no_more_words(const cli_args *args, size_t used)

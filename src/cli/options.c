@@ -335,6 +335,16 @@ const cli_option cli_options[] = {
      "64 tokens of prompts, and more of a conversation is read again."},
     {"alias served-model-name", 'a', CLI_TEXT, "NAME", CLI_SERVE, G_MODEL, AT(serving.alias), 0, 0,
      "Org/Name of the hub, or the last part of its path", "Name of the model, as clients call it."},
+    {"models-dir", 0, CLI_TEXT, "FOLDER", CLI_SERVE, G_MODEL, AT(serving.models_dir), 0, 0, "",
+     "Serve what is in this folder too: checkpoint folders and GGUF files, each loaded when it is first asked for."},
+    {"preload", 0, CLI_FLAG, NULL, CLI_SERVE, G_MODEL, AT(serving.preload), 0, 0, "",
+     "Load all models that are named before the server listens, not only the first."},
+    {"keep-alive", 0, CLI_TEXT, "TIME", CLI_SERVE, G_MODEL, AT(serving.keep_alive), 0, 0, "5m; for good if preloaded",
+     "How long a model stays that nobody uses: 90s, 10m, 1h30m; 0: not at all; -1: for good."},
+    {"max-memory", 0, CLI_INT, "MIB", CLI_SERVE, G_MODEL, AT(serving.max_memory), 0, 1e9, "what the system has",
+     "For all models together: weights, caches, states. What was not used for longest is unloaded to make room."},
+    {"load-timeout", 0, CLI_REAL, "SECONDS", CLI_SERVE, G_MODEL, AT(serving.load_timeout), 1, 1e6, NULL,
+     "Most time that a request waits for its model to be loaded."},
     {"host", 0, CLI_TEXT, "ADDRESS", CLI_SERVE, G_SERVE, AT(serving.host), 0, 0, "127.0.0.1",
      "Where to listen. Beyond this machine (0.0.0.0 is everywhere) a key is needed."},
     {"port", 0, CLI_INT, "N", CLI_SERVE, G_SERVE, AT(serving.port), 0, 65535, NULL,
@@ -555,7 +565,8 @@ void cli_args_init(cli_args *args)
                     .max_connections = 4096,
                     .timeout = 600,
                     .drain_seconds = 30,
-                    .max_pause = 0.5},
+                    .max_pause = 0.5,
+                    .load_timeout = 300},
     };
 }
 

@@ -7,7 +7,6 @@
 #include "app.h"
 
 typedef enum sv_constraint_kind { SV_FREE, SV_JSON, SV_SCHEMA, SV_GBNF, SV_REGEX } sv_constraint_kind;
-typedef struct sv_shared_grammar sv_shared_grammar; /* of all answers to a request */
 
 typedef struct sv_ask {
     const sv_served *served;
@@ -38,6 +37,5 @@ int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t
 int sv_ask_compile(sv_ask *a, sv_bad *bad);
 /* The constraint of one answer; none: state NULL. It may outlive the ask. */
 int sv_ask_constraint(const sv_ask *a, sv_constraint *out, sv_bad *bad);
-void sv_shared_grammar_unref(sv_shared_grammar *g);
 
 #endif

@@ -1,29 +1,15 @@
 /* api_constraint.c — grammars, patterns and schemas of requests as constraints of the engine's jobs. A grammar is
- * compiled once for a request and shared by its answers, which may outlive the request by a step. */
+ * shared by all who ask for the same text (grammar_cache.h); an answer may outlive its request by a step. */
 #include "api_ask.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct sv_shared_grammar {
-    atomic_int refs;
-    zamba_grammar *grammar;
-};
 
 typedef struct follower {
     sv_shared_grammar *shared;
     zamba_grammar_state *state;
 } follower;
-
-void sv_shared_grammar_unref(sv_shared_grammar *g)
-{
-    if (!g || atomic_fetch_sub(&g->refs, 1) > 1)
-        return;
-    zamba_grammar_close(g->grammar);
-    free(g);
-}
 
 static zamba_grammar_kind kind_of(sv_constraint_kind kind)
 {
@@ -35,22 +21,16 @@ static zamba_grammar_kind kind_of(sv_constraint_kind kind)
 
 int sv_ask_compile(sv_ask *a, sv_bad *bad)
 {
-    const zamba_tokenizer *t = zamba_model_tokenizer(a->served->model);
     zamba_error err = {0};
     if (a->constraint == SV_FREE)
         return 1;
-    if (!t)
+    if (!a->served->grammars)
         return sv_refuse(bad, 400, "unsupported", a->constraint_field, "%s: the model has no tokenizer",
                          a->constraint_field);
-    a->grammar = calloc(1, sizeof *a->grammar);
-    if (!a->grammar)
-        return sv_refuse(bad, 503, "unavailable", NULL, "no memory for the request");
-    atomic_init(&a->grammar->refs, 1);
-    const zamba_status st = zamba_grammar_open(&a->grammar->grammar, t, kind_of(a->constraint), a->constraint_text,
-                                               strlen(a->constraint_text), &err);
+    const zamba_status st =
+        sv_grammars_get(a->served->grammars, kind_of(a->constraint), a->constraint_text, &a->grammar, &err);
     if (st == ZAMBA_OK)
         return 1;
-    a->grammar->grammar = NULL;
     return sv_refuse(bad, st == ZAMBA_E_MEMORY ? 503 : 400, "invalid_value", a->constraint_field, "%s: %s",
                      a->constraint_field, err.message);
 }
@@ -89,7 +69,7 @@ static zamba_status open_state(const sv_ask *a, zamba_grammar_state **out, zamba
         return st;
     o.keep_space = a->request.keep_space;
     o.n_eos = zamba_reply_eos(reply, &o.eos);
-    st = zamba_grammar_state_open(out, a->grammar->grammar, &o, err);
+    st = zamba_grammar_state_open(out, sv_shared_grammar_of(a->grammar), &o, err);
     zamba_reply_close(reply);
     return st;
 }
@@ -109,7 +89,7 @@ int sv_ask_constraint(const sv_ask *a, sv_constraint *out, sv_bad *bad)
         return sv_refuse_error(bad, st, a->constraint_field, err.message);
     }
     f->shared = a->grammar;
-    atomic_fetch_add(&f->shared->refs, 1);
+    sv_shared_grammar_ref(f->shared);
     *out = (sv_constraint){f, mask, accept_id, close_follower};
     return 1;
 }

@@ -84,9 +84,9 @@ static json_t *embeddings_whole(sv_run *run)
                          run->ask.served->name, "usage", "prompt_tokens", (json_int_t)u.prompt, "total_tokens",
                          (json_int_t)u.prompt, "prompt_tokens_details", "cached_tokens", (json_int_t)u.cached);
     if (run->flavour == OLLAMA)
-        return json_pack("{s:s,s:o,s:I,s:i,s:I}", "model", run->ask.served->name, "embeddings", list, "total_duration",
-                         (json_int_t)(1e9 * (sv_api_now() - run->begun)), "load_duration", 0, "prompt_eval_count",
-                         (json_int_t)u.prompt);
+        return json_pack("{s:s,s:o,s:I,s:I,s:I}", "model", run->ask.served->name, "embeddings", list, "total_duration",
+                         (json_int_t)(1e9 * (sv_api_now() - run->begun)), "load_duration",
+                         (json_int_t)(1e9 * run->loaded), "prompt_eval_count", (json_int_t)u.prompt);
     json_t *o = json_pack("{s:O}", "embedding", json_array_get(list, 0));
     json_decref(list);
     return o;
@@ -110,8 +110,8 @@ static int fill(sv_run *run, const json_t *o, sv_bad *bad)
     if (!sv_prompts_read(&a->prompts, &a->n_prompts, a->served->model, v, 1, input, bad))
         return 0;
     for (size_t i = 0; i < a->n_prompts && run->flavour >= OLLAMA && sv_get_bool(o, "truncate", 1); i++)
-        if (run->app->n_ctx && a->prompts[i].n > run->app->n_ctx)
-            a->prompts[i].n = run->app->n_ctx;
+        if (a->prompts[i].n > a->served->n_ctx)
+            a->prompts[i].n = a->served->n_ctx;
     return 1;
 }
 

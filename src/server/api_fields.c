@@ -71,6 +71,50 @@ const char *sv_get_str(const json_t *o, const char *name, const char *otherwise)
     return json_is_string(v) ? json_string_value(v) : otherwise;
 }
 
+double sv_read_duration(const char *text, size_t n)
+{
+    static const struct {
+        const char *unit;
+        double seconds;
+    } units[] = {{"ns", 1e-9}, {"us", 1e-6}, {"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
+    const char *p = text;
+    double sum = 0, sign = 1;
+    if (n != strlen(p))
+        return NAN;
+    if (*p == '-')
+        sign = -1, p++;
+    for (int parts = 0; parts == 0 || *p; parts++) {
+        const size_t whole = strspn(p, "0123456789"), part = p[whole] == '.' ? strspn(p + whole + 1, "0123456789") : 0;
+        if (whole == 0 || whole > 9 || part > 9 || (p[whole] == '.' && part == 0) || parts == 6)
+            return NAN;
+        char digits[24];
+        const size_t n_digits = whole + (part ? part + 1 : 0);
+        memcpy(digits, p, n_digits);
+        digits[n_digits] = 0;
+        const double x = strtod(digits, NULL);
+        const char *end = p + n_digits;
+        size_t u = 0, len = strspn(end, "nusmh");
+        while (u < sizeof units / sizeof *units &&
+               (strlen(units[u].unit) != len || strncmp(units[u].unit, end, len) != 0))
+            u++;
+        if (u == sizeof units / sizeof *units && (len > 0 || parts > 0 || *end))
+            return NAN;
+        sum += len > 0 ? x * units[u].seconds : x;
+        p = end + len;
+    }
+    return sign * sum;
+}
+
+double sv_get_seconds(const json_t *o, const char *name, double otherwise)
+{
+    const json_t *v = sv_field_get(o, name);
+    if (!v || (json_is_string(v) && !json_string_length(v)))
+        return otherwise;
+    const double x =
+        json_is_string(v) ? sv_read_duration(json_string_value(v), json_string_length(v)) : json_number_value(v);
+    return isnan(x) ? otherwise : x < 0 ? INFINITY : x;
+}
+
 json_t *sv_json_text(const char *text, size_t n)
 {
     json_t *whole = json_stringn(text ? text : "", n);
@@ -275,6 +319,18 @@ static int check_choice(const json_t *v, const char *path, sv_bad *bad)
     return 1;
 }
 
+static int check_alive(const json_t *v, const char *path, sv_bad *bad)
+{
+    static const char wanted[] = "seconds, or a duration like \"5m\" or \"1h30m\"";
+    if (json_is_number(v) || (json_is_string(v) && !json_string_length(v)))
+        return 1;
+    if (!json_is_string(v))
+        return wrong_type(bad, path, v, wanted);
+    return !isnan(sv_read_duration(json_string_value(v), json_string_length(v)))
+               ? 1
+               : sv_refuse(bad, 400, "invalid_value", path, "%s: wanted %s", path, wanted);
+}
+
 static int check_object(const json_t *o, const sv_field *fields, const char *path, sv_bad *bad);
 
 static int check_list(const json_t *v, const sv_field *f, const char *path, sv_bad *bad)
@@ -335,9 +391,7 @@ static int check_value(const json_t *v, const sv_field *f, const char *path, sv_
     case SV_CHOICE:
         return check_choice(v, path, bad);
     case SV_ALIVE:
-        if (json_is_string(v))
-            return check_string(v, 0, 32, 0, path, bad);
-        return json_is_number(v) ? 1 : wrong_type(bad, path, v, "seconds or a string like \"5m\"");
+        return check_alive(v, path, bad);
     case SV_ANY:
         return 1;
     }
@@ -466,7 +520,8 @@ static json_t *field_schema(const sv_field *f)
                          "required", "type", "object", "properties", "function", "type", "object", "properties", "name",
                          "type", "string", "required", "name", "required", "function");
     case SV_ALIVE:
-        return json_pack("{s:[{s:s},{s:s,s:i}]}", "anyOf", "type", "number", "type", "string", "maxLength", 32);
+        return json_pack("{s:[{s:s},{s:s,s:s}]}", "anyOf", "type", "number", "type", "string", "pattern",
+                         "^$|^-?[0-9]{1,9}([.][0-9]{1,9})?$|^-?([0-9]{1,9}([.][0-9]{1,9})?(ns|us|ms|s|m|h)){1,6}$");
     case SV_ANY:
         return json_object();
     }

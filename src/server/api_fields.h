@@ -31,7 +31,7 @@ typedef enum sv_type {
     SV_ENUM,   /* one of `values`, parted by "|"                                             */
     SV_FORMAT, /* "json" or a JSON schema                                                    */
     SV_CHOICE, /* tool_choice: "none", "auto", "required", or {"type", "function": {"name"}} */
-    SV_ALIVE,  /* a number of seconds, or a string like "5m"                                 */
+    SV_ALIVE,  /* a number of seconds, or a duration like "5m", "1h30m"; below 0: for good   */
     SV_ANY,
 } sv_type;
 
@@ -79,6 +79,10 @@ int sv_get_bool(const json_t *o, const char *name, int otherwise);
 int64_t sv_get_int(const json_t *o, const char *name, int64_t otherwise);
 double sv_get_num(const json_t *o, const char *name, double otherwise);
 const char *sv_get_str(const json_t *o, const char *name, const char *otherwise);
+/* Seconds of "300ms", "1h30m", "-1", as Go writes durations, or bare; NaN: none of these. */
+double sv_read_duration(const char *text, size_t n);
+/* Of SV_ALIVE: seconds; INFINITY for what is below 0. */
+double sv_get_seconds(const json_t *o, const char *name, double otherwise);
 
 /* A JSON string of any bytes: what is not UTF-8 becomes U+FFFD. */
 json_t *sv_json_text(const char *text, size_t n);

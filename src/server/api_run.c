@@ -39,18 +39,18 @@ static int shown(const char *name)
 
 const sv_served *sv_api_model(const sv_app *app, const char *name, const char *field, sv_bad *bad)
 {
-    const sv_served *served = sv_app_find(app, name);
+    const sv_served *served = sv_models_find(app->models, name);
     if (!served && name) { /* Ollama's clients say name:tag */
         const size_t n = strlen(name);
         if (n > 7 && strcmp(name + n - 7, ":latest") == 0) {
             char *base = strndup(name, n - 7);
-            served = base ? sv_app_find(app, base) : NULL;
+            served = base ? sv_models_find(app->models, base) : NULL;
             free(base);
         }
     }
     if (!served)
         sv_refuse(bad, 404, "model_not_found", field, "%s: no model \"%.*s\" is served here, found \"%s\"", field,
-                  shown(name), name, app->models[0].name);
+                  shown(name), name, sv_models_at(app->models, 0)->name);
     return served;
 }
 
@@ -84,6 +84,7 @@ static void close_run(void *user)
     free(run->choices);
     json_decref(run->ids);
     sv_ask_free(&run->ask);
+    sv_models_release(&run->ticket);
     free(run);
 }
 
@@ -106,12 +107,6 @@ static sv_run *new_run(sv_exchange *r, const sv_app *app, const sv_style *style,
     return run;
 }
 
-static void refuse_run(sv_run *run, const sv_bad *bad)
-{
-    sv_api_refuse(run->r, bad);
-    close_run(run);
-}
-
 /* ---- Jobs ---- */
 
 static void stop_jobs(sv_run *run)
@@ -131,6 +126,16 @@ static void fail(sv_run *run, zamba_status st, const zamba_error *err, const cha
         return;
     }
     run->style->fail_stream(run, st == ZAMBA_E_CANCELLED ? 503 : 500, err->message);
+    sv_http_end(run->r);
+}
+
+static void refuse(sv_run *run, const sv_bad *bad)
+{
+    if (!sv_http_began(run->r)) {
+        sv_api_refuse(run->r, bad);
+        return;
+    }
+    run->style->fail_stream(run, bad->status, bad->message);
     sv_http_end(run->r);
 }
 
@@ -287,9 +292,71 @@ static void finish(sv_run *run)
     }
 }
 
+/* ---- Beginning ---- */
+
+static int make_choices(sv_run *run, sv_bad *bad)
+{
+    const sv_ask *a = &run->ask;
+    if (a->n_prompts * a->n > 4096)
+        return sv_refuse(bad, 400, "invalid_value", "n",
+                         "n: %zu prompts with %zu answers each, wanted up to 4096 answers", a->n_prompts, a->n);
+    run->choices = calloc(a->n_prompts * a->n + 1, sizeof *run->choices);
+    if (!run->choices)
+        return sv_refuse(bad, 503, "unavailable", NULL, "no memory for the request");
+    run->n_choices = a->n_prompts * a->n;
+    for (size_t i = 0; i < run->n_choices; i++) {
+        run->choices[i].index = i;
+        run->choices[i].prompt = i / a->n;
+    }
+    return 1;
+}
+
+/* Others have to end before the model can be loaded: who reads a stream hears of it. */
+static void tell_of_wait(sv_run *run)
+{
+    const sv_event ev = {.kind = SV_QUEUED};
+    sv_choice none = {0};
+    const int lines = run->style->content_type && strcmp(run->style->content_type, "text/event-stream") != 0;
+    if (!run->style->progress || sv_http_began(run->r) || !sv_get_bool(run->body, "stream", lines))
+        return;
+    run->ask.progress = sv_get_bool(run->body, "return_progress", 0);
+    begin_stream(run);
+    run->style->progress(run, &none, &ev);
+}
+
+/* 0: not yet, or the reply is made. */
+static int begin(sv_run *run)
+{
+    sv_bad bad = {0};
+    int stuck;
+    if (!run->fill)
+        return 1;
+    const sv_hold state = sv_models_look(&run->ticket, &stuck);
+    if (state == SV_HOLD_WAITS) {
+        if (stuck)
+            tell_of_wait(run);
+        return 0;
+    }
+    if (state == SV_HOLD_FAILED) {
+        if (sv_http_began(run->r))
+            fail(run, run->ticket.err.code, &run->ticket.err, NULL, 0);
+        else
+            sv_ticket_refuse(run->r, &run->ticket);
+        return 0;
+    }
+    run->loaded = sv_api_now() - run->begun;
+    const int ok = run->fill(run, run->body, &bad) && make_choices(run, &bad);
+    run->fill = NULL;
+    if (!ok)
+        refuse(run, &bad);
+    return ok;
+}
+
 static void pump(sv_exchange *r, void *user)
 {
     sv_run *run = user;
+    if (!begin(run))
+        return;
     for (int moved = 1; moved;) {
         moved = 0;
         if (!start_jobs(run))
@@ -313,41 +380,17 @@ static void pump(sv_exchange *r, void *user)
         finish(run);
 }
 
-static void start_run(sv_run *run)
-{
-    const sv_ask *a = &run->ask;
-    run->n_choices = a->n_prompts * a->n;
-    run->choices = calloc(run->n_choices ? run->n_choices : 1, sizeof *run->choices);
-    if (!run->choices || a->n_prompts * a->n > 4096) {
-        sv_bad bad = {0};
-        if (!run->choices)
-            sv_refuse(&bad, 503, "unavailable", NULL, "no memory for the request");
-        else
-            sv_refuse(&bad, 400, "invalid_value", "n",
-                      "n: %zu prompts with %zu answers each, wanted up to 4096 answers", a->n_prompts, a->n);
-        run->n_choices = 0;
-        refuse_run(run, &bad);
-        return;
-    }
-    for (size_t i = 0; i < run->n_choices; i++) {
-        run->choices[i].index = i;
-        run->choices[i].prompt = i / a->n;
-    }
-    sv_http_pump(run->r, pump, close_run, run);
-}
-
 void sv_run_begin(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served,
                   int flavour, int (*fill)(sv_run *run, const json_t *body, sv_bad *bad))
 {
-    sv_bad bad = {0};
     sv_run *run = new_run(r, app, style, body, served);
     if (!run)
         return;
     run->flavour = flavour;
-    if (fill(run, body, &bad))
-        start_run(run);
-    else
-        refuse_run(run, &bad);
+    run->fill = fill;
+    sv_ticket_fill(&run->ticket, served, r, body);
+    sv_models_hold(app->models, &run->ticket);
+    sv_http_pump(r, pump, close_run, run);
 }
 
 /* ---- What styles share ---- */

@@ -4,7 +4,7 @@
 #define SV_API_RUN_H
 
 #include "api_ask.h"
-#include "http.h"
+#include "api_hold.h"
 
 typedef struct sv_choice {
     size_t index, prompt; /* of all answers; which prompt it goes on from */
@@ -45,8 +45,11 @@ struct sv_run {
     sv_choice *choices;  /* [n_choices] */
     size_t n_choices, n_started, n_ended;
     int64_t created;
-    double begun; /* seconds, monotonic */
-    json_t *ids;  /* Ollama's context, or NULL: owned */
+    double begun;  /* seconds, monotonic */
+    double loaded; /* seconds that it waited for its model */
+    json_t *ids;   /* Ollama's context, or NULL: owned */
+    sv_ticket ticket;
+    int (*fill)(sv_run *run, const json_t *body, sv_bad *bad); /* NULL: done */
 };
 
 /* Read the request's object, check it by the table, and find the model; 0: refused, the reply is made. */
@@ -55,8 +58,8 @@ int sv_api_read(sv_exchange *r, const sv_app *app, const sv_field *fields, json_
 void sv_api_refuse(sv_exchange *r, const sv_bad *bad);
 const sv_served *sv_api_model(const sv_app *app, const char *name, const char *field, sv_bad *bad);
 
-/* Begin a run: what the request asks is filled in (0 and `bad`: it is refused), then its jobs start. From here on the
- * run belongs to the exchange. */
+/* Begin a run: once its model is there, what the request asks is filled in (0 and `bad`: it is refused), then its jobs
+ * start. From here on the run belongs to the exchange. */
 void sv_run_begin(sv_exchange *r, const sv_app *app, const sv_style *style, json_t *body, const sv_served *served,
                   int flavour, int (*fill)(sv_run *run, const json_t *body, sv_bad *bad));
 

@@ -24,37 +24,27 @@ static json_t *state_of(const sv_served *s, const char *id)
     return o ? o : json_pack("{s:s,s:s,s:s}", "id", id, "object", "state", "model", s->name);
 }
 
-/* The model whose engine knows the state, or NULL. */
-static const sv_served *knows(const sv_app *app, const char *id)
+/* Do it with the model whose state it is; `body` is handed on. */
+static void with_owner(sv_exchange *r, const sv_app *app, const char *id, json_t *body, sv_then then)
 {
-    for (size_t i = 0; i < app->n_models; i++) {
-        sv_state_info *list = NULL;
-        size_t n = 0;
-        int found = 0;
-        if (sv_state_list(app->models[i].engine, &list, &n, NULL) == ZAMBA_OK)
-            for (size_t k = 0; k < n && !found; k++)
-                found = strcmp(list[k].id, id) == 0;
-        zamba_free(list);
-        if (found)
-            return app->models + i;
-    }
-    return NULL;
-}
-
-/* The same; NULL: the reply is made. */
-static const sv_served *owner(sv_exchange *r, const sv_app *app, const char *id)
-{
-    const sv_served *s = knows(app, id);
-    if (!s)
+    sv_bad bad = {0};
+    const char *named = sv_http_query(r, "model"); /* one that was not loaded yet is not known by its states */
+    const sv_served *s = named ? sv_api_model(app, named, "model", &bad) : sv_models_of_state(app->models, id);
+    if (s)
+        sv_api_hold(r, app, s, body, then);
+    else if (bad.status)
+        sv_api_refuse(r, &bad);
+    else
         sv_http_error(r, 404, NULL, "id", "not_found", "id: no such state");
-    return s;
 }
 
-static void fork_of(sv_exchange *r, const sv_served *s, const char *id)
+/* Of {"from": ID}, or of the path. */
+static void fork_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *body)
 {
     zamba_error err = {0};
     char fresh[40] = "";
-    const zamba_status st = sv_state_fork(s->engine, id, fresh, &err);
+    (void)app;
+    const zamba_status st = sv_state_fork(s->engine, body ? sv_get_str(body, "from", "") : sv_http_arg(r), fresh, &err);
     if (st != ZAMBA_OK)
         sv_http_fail(r, st, &err, "id", 0);
     else
@@ -119,9 +109,7 @@ void sv_states_make(sv_exchange *r, void *app)
         return;
     }
     if (from) {
-        const sv_served *s = owner(r, app, from);
-        if (s)
-            fork_of(r, s, from);
+        with_owner(r, app, from, o, fork_held);
         return;
     }
     sv_run_begin(r, app, &style, o, served, 0, fill);
@@ -133,31 +121,30 @@ void sv_states_list(sv_exchange *r, void *user)
 {
     const sv_app *app = user;
     json_t *data = json_array();
-    for (size_t m = 0; m < app->n_models; m++) {
+    for (size_t m = 0; m < sv_models_n(app->models); m++) {
         sv_state_info *list = NULL;
         size_t n = 0;
         zamba_error err = {0};
-        const zamba_status st = sv_state_list(app->models[m].engine, &list, &n, &err);
+        const zamba_status st = sv_models_states(app->models, m, &list, &n, &err);
         if (st != ZAMBA_OK) {
             json_decref(data);
             sv_http_fail(r, st, &err, NULL, 0);
             return;
         }
         for (size_t i = 0; i < n; i++)
-            json_array_append_new(data, state_json(app->models + m, list + i));
+            json_array_append_new(data, state_json(sv_models_at(app->models, m), list + i));
         zamba_free(list);
     }
     sv_http_reply_json(r, 200, json_pack("{s:s,s:o}", "object", "list", "data", data));
 }
 
-void sv_states_get(sv_exchange *r, void *app)
+static void get_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *body)
 {
-    const sv_served *s = owner(r, app, sv_http_arg(r));
-    if (!s)
-        return;
     void *data = NULL;
     size_t n = 0;
     zamba_error err = {0};
+    (void)app;
+    (void)body;
     const zamba_status st = sv_state_export(s->engine, sv_http_arg(r), &data, &n, &err);
     if (st != ZAMBA_OK)
         sv_http_fail(r, st, &err, "id", 0);
@@ -166,22 +153,18 @@ void sv_states_get(sv_exchange *r, void *app)
     zamba_free(data);
 }
 
+void sv_states_get(sv_exchange *r, void *app)
+{
+    with_owner(r, app, sv_http_arg(r), NULL, get_held);
+}
+
 /* With an id in the path the state gets that id, as it had it at another server: whoever names it there names it here.
  */
-void sv_states_put(sv_exchange *r, void *user)
+static void put_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *body)
 {
-    sv_bad bad = {0};
-    const char *name = sv_http_query(r, "model"), *given = sv_http_arg(r);
-    const sv_served *s = sv_api_model(user, name, "model", &bad);
-    if (!s) {
-        sv_api_refuse(r, &bad);
-        return;
-    }
-    if (*given && (strlen(given) != 32 || strspn(given, "0123456789abcdef") != 32)) {
-        sv_http_error(r, 400, NULL, "id", "invalid_value", "id: wanted 32 characters 0-9a-f");
-        return;
-    }
-    const sv_served *const before = *given ? knows(user, given) : NULL;
+    const char *given = sv_http_arg(r);
+    const sv_served *const before = *given ? sv_models_of_state(app->models, given) : NULL;
+    (void)body;
     if (before && before != s) {
         sv_http_error(r, 409, NULL, "id", "conflict", "id: a state of model \"%s\" has it", before->name);
         return;
@@ -197,23 +180,39 @@ void sv_states_put(sv_exchange *r, void *user)
         sv_http_reply_json(r, before ? 200 : 201, state_of(s, id));
 }
 
-void sv_states_fork(sv_exchange *r, void *app)
+void sv_states_put(sv_exchange *r, void *user)
 {
-    const sv_served *s = owner(r, app, sv_http_arg(r));
-    if (s)
-        fork_of(r, s, sv_http_arg(r));
+    const sv_app *app = user;
+    sv_bad bad = {0};
+    const char *given = sv_http_arg(r);
+    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
+    if (!s)
+        sv_api_refuse(r, &bad);
+    else if (*given && (strlen(given) != 32 || strspn(given, "0123456789abcdef") != 32))
+        sv_http_error(r, 400, NULL, "id", "invalid_value", "id: wanted 32 characters 0-9a-f");
+    else
+        sv_api_hold(r, app, s, NULL, put_held);
 }
 
-void sv_states_delete(sv_exchange *r, void *app)
+void sv_states_fork(sv_exchange *r, void *app)
+{
+    with_owner(r, app, sv_http_arg(r), NULL, fork_held);
+}
+
+static void drop_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *body)
 {
     const char *id = sv_http_arg(r);
-    const sv_served *s = owner(r, app, id);
-    if (!s)
-        return;
     zamba_error err = {0};
+    (void)app;
+    (void)body;
     const zamba_status st = sv_state_drop(s->engine, id, &err);
     if (st != ZAMBA_OK)
         sv_http_fail(r, st, &err, "id", 0);
     else
         sv_http_reply_json(r, 200, json_pack("{s:s,s:s,s:b}", "id", id, "object", "state", "deleted", 1));
+}
+
+void sv_states_delete(sv_exchange *r, void *app)
+{
+    with_owner(r, app, sv_http_arg(r), NULL, drop_held);
 }

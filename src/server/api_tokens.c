@@ -47,21 +47,17 @@ static int tokenize(const sv_served *s, const json_t *o, sv_prompt *p, sv_bad *b
     return st == ZAMBA_OK ? 1 : sv_refuse_error(bad, st, prompt ? "prompt" : "content", err.message);
 }
 
-void sv_tokenize(sv_exchange *r, void *user)
+static void tokenize_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *o)
 {
-    const sv_app *app = user;
-    json_t *o;
-    const sv_served *s;
     sv_bad bad = {0};
     sv_prompt p = {0};
-    if (!sv_api_read(r, app, sv_fields_tokenize, &o, &s, &bad))
-        return;
+    (void)app;
     if (!tokenize(s, o, &p, &bad)) {
         sv_api_refuse(r, &bad);
         zamba_free(p.ids);
         return;
     }
-    json_t *reply = json_pack("{s:I,s:I}", "count", (json_int_t)p.n, "max_model_len", (json_int_t)app->n_ctx);
+    json_t *reply = json_pack("{s:I,s:I}", "count", (json_int_t)p.n, "max_model_len", (json_int_t)s->n_ctx);
     if (sv_get_bool(o, "with_pieces", 0)) {
         json_t *list = json_array();
         for (size_t i = 0; i < p.n; i++)
@@ -85,13 +81,10 @@ void sv_tokenize(sv_exchange *r, void *user)
     zamba_free(p.ids);
 }
 
-void sv_detokenize(sv_exchange *r, void *app)
+static void detokenize_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *o)
 {
-    json_t *o;
-    const sv_served *s;
     sv_bad bad = {0};
-    if (!sv_api_read(r, app, sv_fields_detokenize, &o, &s, &bad))
-        return;
+    (void)app;
     const zamba_tokenizer *t = zamba_model_tokenizer(s->model);
     const json_t *tokens = json_object_get(o, "tokens");
     const size_t n = json_array_size(tokens);
@@ -122,20 +115,41 @@ void sv_detokenize(sv_exchange *r, void *app)
     free(ids);
 }
 
-void sv_apply_template(sv_exchange *r, void *app)
+static void template_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *o)
 {
-    json_t *o;
-    const sv_served *s;
     sv_bad bad = {0};
     char *text = NULL;
     size_t n = 0;
-    if (!sv_api_read(r, app, sv_fields_template, &o, &s, &bad))
-        return;
+    (void)app;
     if (render(s, o, NULL, &text, &n, &bad))
         sv_http_reply_json(r, 200, json_pack("{s:o}", "prompt", sv_json_text(text, n)));
     else
         sv_api_refuse(r, &bad);
     zamba_free(text);
+}
+
+static void read_and_hold(sv_exchange *r, const sv_app *app, const sv_field *fields, sv_then then)
+{
+    json_t *o;
+    const sv_served *s;
+    sv_bad bad = {0};
+    if (sv_api_read(r, app, fields, &o, &s, &bad))
+        sv_api_hold(r, app, s, o, then);
+}
+
+void sv_tokenize(sv_exchange *r, void *app)
+{
+    read_and_hold(r, app, sv_fields_tokenize, tokenize_held);
+}
+
+void sv_detokenize(sv_exchange *r, void *app)
+{
+    read_and_hold(r, app, sv_fields_detokenize, detokenize_held);
+}
+
+void sv_apply_template(sv_exchange *r, void *app)
+{
+    read_and_hold(r, app, sv_fields_template, template_held);
 }
 
 /* ---- /tokenizer_info ---- */
@@ -165,15 +179,10 @@ static void set_token(json_t *o, const char *name, const zamba_tokenizer *t, int
         json_object_set_new(o, name, piece ? sv_json_text(piece, n) : json_null());
 }
 
-void sv_tokenizer_info(sv_exchange *r, void *user)
+static void info_held(sv_exchange *r, const sv_app *app, const sv_served *s, json_t *body)
 {
-    const sv_app *app = user;
-    sv_bad bad = {0};
-    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
-    if (!s) {
-        sv_api_refuse(r, &bad);
-        return;
-    }
+    (void)app;
+    (void)body;
     zamba_model_info info = {.size = sizeof info};
     zamba_model_info_get(s->model, &info, NULL);
     const zamba_tokenizer *t = zamba_model_tokenizer(s->model);
@@ -199,6 +208,17 @@ void sv_tokenizer_info(sv_exchange *r, void *user)
     json_object_set_new(o, "eos_token_id",
                         t && zamba_tokenizer_eos(t) >= 0 ? json_integer(zamba_tokenizer_eos(t)) : json_null());
     json_object_set_new(o, "vocab_size", json_integer(info.vocab_size));
-    json_object_set_new(o, "max_model_len", json_integer((json_int_t)app->n_ctx));
+    json_object_set_new(o, "max_model_len", json_integer((json_int_t)s->n_ctx));
     sv_http_reply_json(r, 200, o);
+}
+
+void sv_tokenizer_info(sv_exchange *r, void *user)
+{
+    const sv_app *app = user;
+    sv_bad bad = {0};
+    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
+    if (s)
+        sv_api_hold(r, app, s, NULL, info_held);
+    else
+        sv_api_refuse(r, &bad);
 }

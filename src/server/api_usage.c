@@ -38,6 +38,12 @@ json_t *sv_progress_json(const sv_run *run, const sv_event *ev)
                      (json_int_t)ev->done, "time_ms", (json_int_t)(1e3 * (sv_api_now() - run->begun)));
 }
 
+json_t *sv_wait_json(const sv_run *run)
+{
+    return json_pack("{s:s,s:s,s:I}", "model", run->ask.served->name, "waits_for", "room", "time_ms",
+                     (json_int_t)(1e3 * (sv_api_now() - run->begun)));
+}
+
 const char *sv_finish_reason(const sv_choice *c)
 {
     if (c->called)
@@ -49,7 +55,12 @@ const char *sv_finish_reason(const sv_choice *c)
 void sv_send_progress(sv_run *run, json_t *chunk, const sv_event *ev)
 {
     char text[80];
-    if (run->ask.progress) {
+    if (ev->kind == SV_QUEUED && run->ask.progress) {
+        json_object_set_new(chunk, "load_progress", sv_wait_json(run));
+        sv_sse_json(run->r, NULL, chunk);
+    } else if (ev->kind == SV_QUEUED) {
+        sv_sse_comment(run->r, "the model is not loaded, others are in use");
+    } else if (run->ask.progress) {
         json_object_set_new(chunk, "prompt_progress", sv_progress_json(run, ev));
         sv_sse_json(run->r, NULL, chunk);
     } else {

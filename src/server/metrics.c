@@ -3,21 +3,12 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app.h"
 #include "http_impl.h"
 #include "metrics.h"
-
-const sv_served *sv_app_find(const sv_app *app, const char *name)
-{
-    if (!name || !*name)
-        return app->models;
-    for (size_t i = 0; i < app->n_models; i++)
-        if (strcmp(app->models[i].name, name) == 0)
-            return &app->models[i];
-    return NULL;
-}
 
 /* ---- /metrics ---- */
 
@@ -111,7 +102,6 @@ static void numbers_of(const sv_stats *s, number out[NUMBERS])
 /* Rows of one name stand together, whichever model they are of. */
 static void put_models(sv_bytes *b, const sv_app *app)
 {
-    enum { MOST = 16 };
     static const struct {
         const char *name, *help;
         size_t offset;
@@ -124,15 +114,26 @@ static void put_models(sv_bytes *b, const sv_app *app)
         {"step_with_prompts_seconds", "Time of passes that read prompts beside answers.",
          offsetof(sv_stats, mixed_step)},
     };
-    const size_t n = app->n_models < MOST ? app->n_models : MOST;
-    sv_stats stats[MOST];
-    number list[MOST][NUMBERS];
-    char names[MOST][160];
+    const size_t all = sv_models_n(app->models);
+    sv_stats *stats = calloc(all, sizeof *stats);
+    number(*list)[NUMBERS] = calloc(all, sizeof *list);
+    char(*names)[160] = calloc(all, sizeof *names);
+    const size_t n = stats && list && names ? all : 0;
     for (size_t m = 0; m < n; m++) {
-        sv_engine_stats(app->models[m].engine, &stats[m]);
+        sv_models_stats(app->models, m, &stats[m]);
         numbers_of(&stats[m], list[m]);
-        label(app->models[m].name, names[m], sizeof names[m]);
+        label(sv_models_at(app->models, m)->name, names[m], sizeof names[m]);
     }
+    head(b, "model_loaded", "gauge", "Is the model loaded?");
+    for (size_t m = 0; m < n; m++) {
+        sv_facts f;
+        sv_models_facts(app->models, m, &f);
+        put(b, "zamba_model_loaded{model=\"%s\"} %d\n", names[m], f.loaded);
+    }
+    uint64_t taken, most;
+    sv_models_memory(app->models, &taken, &most);
+    head(b, "models_bytes", "gauge", "Memory that is counted for the models that are loaded.");
+    put(b, "zamba_models_bytes %" PRIu64 "\n", taken);
     for (size_t i = 0; n > 0 && i < NUMBERS; i++) {
         if (list[0][i].help)
             head(b, list[0][i].name, list[0][i].type, list[0][i].help);
@@ -153,6 +154,9 @@ static void put_models(sv_bytes *b, const sv_app *app)
             histogram(b, times[t].name, names[m],
                       (const sv_histogram *)(const void *)((const char *)&stats[m] + times[t].offset));
     }
+    free(stats);
+    free(list);
+    free(names);
 }
 
 static void put_http(sv_bytes *b, const sv_http *http)
@@ -199,30 +203,46 @@ static void metrics(sv_exchange *r, void *user)
 
 /* ---- /props ---- */
 
-static json_t *model_of(const sv_served *s)
+static json_t *model_of(const sv_facts *f)
 {
-    zamba_model_info info = {.size = sizeof info};
-    if (zamba_model_info_get(s->model, &info, NULL) != ZAMBA_OK)
-        return json_null();
+    const zamba_model_info *info = &f->info;
     char fingerprint[24];
-    snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, info.fingerprint);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:s, s:b}", "id", s->name, "family",
-                     info.family, "dtype", info.dtype, "compute", info.compute, "kernels", info.kernels, "n_params",
-                     (json_int_t)info.n_params, "size", (json_int_t)info.weight_bytes, "n_ctx_train",
-                     (json_int_t)info.max_positions, "n_vocab", (int)info.vocab_size, "n_threads", (int)info.n_threads,
-                     "fingerprint", fingerprint, "recurrent", (int)info.any_cut);
+    if (!f->known)
+        return json_pack("{s:s, s:I, s:b}", "id", f->served->name, "size", (json_int_t)f->served->bytes, "loaded", 0);
+    snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, info->fingerprint);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:I}", "id", f->served->name,
+                     "family", info->family, "dtype", info->dtype, "compute", info->compute, "kernels", info->kernels,
+                     "n_params", (json_int_t)info->n_params, "size", (json_int_t)info->weight_bytes, "n_ctx_train",
+                     (json_int_t)info->max_positions, "n_vocab", (int)info->vocab_size, "n_threads",
+                     (int)info->n_threads, "fingerprint", fingerprint, "recurrent", (int)info->any_cut, "loaded",
+                     f->loaded, "memory", (json_int_t)f->taken);
 }
 
+/* Of the model that the query names; else of all, and what is said of one is of the first. */
 static void props(sv_exchange *r, void *user)
 {
     const sv_app *app = user;
+    const char *name = sv_http_query(r, "model");
+    const sv_served *s = sv_models_find(app->models, name);
     json_t *models = json_array();
-    for (size_t i = 0; i < app->n_models; i++)
-        json_array_append_new(models, model_of(&app->models[i]));
+    sv_facts one = {0};
+    for (size_t i = 0; i < sv_models_n(app->models); i++) {
+        sv_facts f;
+        sv_models_facts(app->models, i, &f);
+        if (f.served == s)
+            one = f; /* its info's texts are in f: nothing is said of them */
+        if (f.served == s || !name)
+            json_array_append_new(models, model_of(&f));
+    }
+    if (!s) {
+        json_decref(models);
+        sv_http_error(r, 404, NULL, "model", "model_not_found", "model: no model \"%.100s\" is served here", name);
+        return;
+    }
     sv_http_reply_json(r, 200,
-                       json_pack("{s:s, s:s, s:I, s:{s:I}, s:o}", "build_info", zamba_version(), "model_alias",
-                                 app->n_models ? app->models[0].name : "", "total_slots", (json_int_t)app->slots,
-                                 "default_generation_settings", "n_ctx", (json_int_t)app->n_ctx, "models", models));
+                       json_pack("{s:s, s:s, s:I, s:{s:I}, s:o}", "build_info", zamba_version(), "model_alias", s->name,
+                                 "total_slots", (json_int_t)app->slots, "default_generation_settings", "n_ctx",
+                                 (json_int_t)one.n_ctx, "models", models));
 }
 
 const sv_route sv_metrics_routes[] = {

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "api_handlers.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -63,11 +64,11 @@ static void add_numbers(json_t *o, const sv_run *run, const sv_choice *c)
 {
     const sv_usage u = sv_run_usage(run);
     json_t *numbers = json_pack(
-        "{s:s,s:I,s:i,s:I,s:I,s:I,s:I,s:I}", "done_reason",
+        "{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "done_reason",
         c->last->stop == ZAMBA_STOP_LENGTH || c->last->stop == ZAMBA_STOP_CONTEXT ? "length" : "stop", "total_duration",
-        nanoseconds(sv_api_now() - run->begun), "load_duration", 0, "prompt_eval_count", (json_int_t)u.prompt,
-        "prompt_eval_cached_count", (json_int_t)u.cached, "prompt_eval_duration", nanoseconds(u.prefill_s),
-        "eval_count", (json_int_t)u.generated, "eval_duration", nanoseconds(u.decode_s));
+        nanoseconds(sv_api_now() - run->begun), "load_duration", nanoseconds(run->loaded), "prompt_eval_count",
+        (json_int_t)u.prompt, "prompt_eval_cached_count", (json_int_t)u.cached, "prompt_eval_duration",
+        nanoseconds(u.prefill_s), "eval_count", (json_int_t)u.generated, "eval_duration", nanoseconds(u.decode_s));
     json_object_update(o, numbers);
     json_decref(numbers);
     if (!run->ids)
@@ -118,11 +119,13 @@ static void ollama_piece(sv_run *run, sv_choice *c)
 /* An empty piece with one more key, while a long prompt is read. */
 static void ollama_progress(sv_run *run, sv_choice *c, const sv_event *ev)
 {
+    const int waits = ev->kind == SV_QUEUED;
     (void)c;
-    if (ev->done >= ev->total)
+    if (!waits && ev->done >= ev->total)
         return;
     json_t *o = reply_of(run, NULL, "", 0, NULL, 0);
-    json_object_set_new(o, "prompt_progress", sv_progress_json(run, ev));
+    json_object_set_new(o, waits ? "load_progress" : "prompt_progress",
+                        waits ? sv_wait_json(run) : sv_progress_json(run, ev));
     send(run, o);
 }
 
@@ -232,14 +235,10 @@ static int fill(sv_run *run, const json_t *o, sv_bad *bad)
     return ok && bound_context(a, o, bad);
 }
 
-/* Without anything to answer Ollama loads the model, which is loaded here. */
-static void answer_load(sv_exchange *r, const json_t *o, const sv_served *served, int chat)
+static void reply_done(sv_exchange *r, const sv_served *served, int chat, const char *reason)
 {
-    const json_t *alive = sv_field_get(o, "keep_alive");
-    const int unload = (json_is_number(alive) && json_number_value(alive) == 0) ||
-                       (json_is_string(alive) && strcmp(json_string_value(alive), "0") == 0);
-    json_t *reply = json_pack("{s:s,s:o,s:b,s:s}", "model", served->name, "created_at", now(), "done", 1, "done_reason",
-                              unload ? "unload" : "load");
+    json_t *reply =
+        json_pack("{s:s,s:o,s:b,s:s}", "model", served->name, "created_at", now(), "done", 1, "done_reason", reason);
     if (chat)
         json_object_set_new(reply, "message", json_pack("{s:s,s:s}", "role", "assistant", "content", ""));
     else
@@ -247,19 +246,36 @@ static void answer_load(sv_exchange *r, const json_t *o, const sv_served *served
     sv_http_reply_json(r, 200, reply);
 }
 
-static void answer(sv_exchange *r, void *app, const sv_field *fields, int flavour)
+static void chat_loaded(sv_exchange *r, const sv_app *app, const sv_served *served, json_t *o)
+{
+    (void)app;
+    (void)o;
+    reply_done(r, served, 1, "load");
+}
+
+static void generate_loaded(sv_exchange *r, const sv_app *app, const sv_served *served, json_t *o)
+{
+    (void)app;
+    (void)o;
+    reply_done(r, served, 0, "load");
+}
+
+static void answer(sv_exchange *r, const sv_app *app, const sv_field *fields, int flavour)
 {
     json_t *o;
     const sv_served *served;
     sv_bad bad = {0};
     if (!sv_api_read(r, app, fields, &o, &served, &bad))
         return;
-    if (flavour == CHAT ? !json_array_size(sv_field_get(o, "messages"))
-                        : !json_string_length(sv_field_get(o, "prompt"))) {
-        answer_load(r, o, served, flavour == CHAT);
-        return;
+    const json_t *asked = flavour == CHAT ? sv_field_get(o, "messages") : sv_field_get(o, "prompt");
+    if (flavour == CHAT ? json_array_size(asked) : json_string_length(asked)) {
+        sv_run_begin(r, app, &style, o, served, flavour, fill);
+    } else if (sv_get_seconds(o, "keep_alive", NAN) == 0) { /* nothing to answer: the model is to go, or to come */
+        sv_models_expire(app->models, served);
+        reply_done(r, served, flavour == CHAT, "unload");
+    } else {
+        sv_api_hold(r, app, served, o, flavour == CHAT ? chat_loaded : generate_loaded);
     }
-    sv_run_begin(r, app, &style, o, served, flavour, fill);
 }
 
 void sv_ollama_chat(sv_exchange *r, void *app)

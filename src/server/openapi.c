@@ -78,10 +78,11 @@ static json_t *operation(const sv_route *r, const sv_description *d)
             parameters, json_pack("{s:s,s:s,s:b,s:{s:s,s:s}}", "name", "id", "in", "path", "required", 1, "schema",
                                   "type", "string", "pattern",
                                   strstr(r->pattern, "/states/") ? "^[0-9a-f]{32}$" : "^[^\\u0000-\\u001f\\u007f]+$"));
-    if ((r->flags & SV_ROUTE_BODY) && !d->fields)
+    if (((r->flags & SV_ROUTE_BODY) && !d->fields) || strncmp(r->pattern, "/v1/states/{", 12) == 0)
         json_array_append_new(parameters,
                               json_pack("{s:s,s:s,s:s,s:{s:s}}", "name", "model", "in", "query", "description",
-                                        "the model's name; absent: the first", "schema", "type", "string"));
+                                        "the model's name; absent: the one that has the state, or the first", "schema",
+                                        "type", "string"));
     json_object_set_new(o, "parameters", parameters);
     json_t *body = d->fields                    ? content("application/json", reference(d->id))
                    : (r->flags & SV_ROUTE_BODY) ? content("application/octet-stream", json_object())
