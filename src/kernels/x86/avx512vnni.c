@@ -2,7 +2,7 @@
  * bytes, in the instruction made for them, sixteen rows of weights side by side (q8_turn.h has them turned so,
  * q8_tile.h multiplies). Two ways through the same sums, by the rows of activations:
  *
- *   few   (up to 4, and 7 or 8) waits for memory: sixteen rows are multiplied as they come. Meanwhile the next sixteen,
+ *   few   (up to 8) waits for memory: sixteen rows are multiplied as they come. Meanwhile the next sixteen,
  *         one linear stream, come into the second-level cache: sixteen streams side by side from memory would lose a
  *         third of its speed.
  *
@@ -19,8 +19,7 @@
 #include "kernels/x86/q8_tile.h"
 
 enum {
-    FEW = 4,
-    LEAST_TWICE = 7,           /* rows of activations for which twice FEW is faster than many */
+    FEW = 8,
     TILE = 4,                  /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
     CHUNK = 256,               /* rows of activations for which totals are kept                                       */
     ROOM = STRETCH_RUNS * 1152 /* the greatest stretch, turned */
@@ -288,19 +287,21 @@ FOR_EACH_TYPE void many(const zb_dtype t, float *y, size_t ld_y, const zb_q8_row
 
 /* ---- the table ---- */
 
-#define TYPES(X)                                                                                                       \
+#define TYPES_BY_32(X)                                                                                                 \
     X(ZB_Q4_0)                                                                                                         \
     X(ZB_Q4_1)                                                                                                         \
     X(ZB_Q5_0)                                                                                                         \
     X(ZB_Q8_0)                                                                                                         \
-    X(ZB_Q2_K)                                                                                                         \
-    X(ZB_Q3_K)                                                                                                         \
     X(ZB_Q4_K)                                                                                                         \
     X(ZB_Q5_K)                                                                                                         \
-    X(ZB_Q6_K)                                                                                                         \
     X(ZB_IQ4_NL)                                                                                                       \
     X(ZB_GROUP4)                                                                                                       \
     X(ZB_GROUP8)
+#define TYPES_BY_16(X)                                                                                                 \
+    X(ZB_Q2_K)                                                                                                         \
+    X(ZB_Q3_K)                                                                                                         \
+    X(ZB_Q6_K)
+#define TYPES(X) TYPES_BY_32(X) TYPES_BY_16(X)
 
 typedef void product_function(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate);
 
@@ -310,21 +311,41 @@ typedef void product_function(float *y, size_t ld_y, const zb_q8_rows *x, size_t
     {                                                                                                                  \
         few(t, y, ld_y, x, m, w, accumulate, T, G);                                                                    \
     }
-#define PRODUCTS_OF(t)                                                                                                 \
-    FEW_OF(t, 1, 1)                                                                                                    \
-    FEW_OF(t, 2, 1)                                                                                                    \
-    FEW_OF(t, 3, 1)                                                                                                    \
-    FEW_OF(t, 4, 1)                                                                                                    \
-    FEW_OF(t, 4, 2)                                                                                                    \
+#define MANY_OF(t)                                                                                                     \
     static void many_##t(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate)       \
     {                                                                                                                  \
         many(t, y, ld_y, x, m, w, accumulate);                                                                         \
     }
-TYPES(PRODUCTS_OF)
+/* Sums by 16 have more to keep: more than 4 rows go in two parts. */
+#define BY_16_OF(t)                                                                                                    \
+    FEW_OF(t, 1, 1)                                                                                                    \
+    FEW_OF(t, 2, 1)                                                                                                    \
+    FEW_OF(t, 3, 1)                                                                                                    \
+    FEW_OF(t, 4, 1)                                                                                                    \
+    FEW_OF(t, 3, 2)                                                                                                    \
+    FEW_OF(t, 4, 2)                                                                                                    \
+    MANY_OF(t)
+#define BY_32_OF(t)                                                                                                    \
+    FEW_OF(t, 1, 1)                                                                                                    \
+    FEW_OF(t, 2, 1)                                                                                                    \
+    FEW_OF(t, 3, 1)                                                                                                    \
+    FEW_OF(t, 4, 1)                                                                                                    \
+    FEW_OF(t, 5, 1)                                                                                                    \
+    FEW_OF(t, 6, 1)                                                                                                    \
+    FEW_OF(t, 7, 1)                                                                                                    \
+    FEW_OF(t, 8, 1)                                                                                                    \
+    MANY_OF(t)
+TYPES_BY_32(BY_32_OF)
+TYPES_BY_16(BY_16_OF)
 
-#define ROW(t)  [t] = {few_##t##_1_1, few_##t##_2_1, few_##t##_3_1, few_##t##_4_1, few_##t##_4_2, many_##t},
+#define ROW_BY_32(t)                                                                                                   \
+    [t] = {few_##t##_1_1, few_##t##_2_1, few_##t##_3_1, few_##t##_4_1, few_##t##_5_1,                                  \
+           few_##t##_6_1, few_##t##_7_1, few_##t##_8_1, many_##t},
+#define ROW_BY_16(t)                                                                                                   \
+    [t] = {few_##t##_1_1, few_##t##_2_1, few_##t##_3_1, few_##t##_4_1, few_##t##_3_2,                                  \
+           few_##t##_3_2, few_##t##_4_2, few_##t##_4_2, many_##t},
 #define TYPE(t) | 1u << t
-static product_function *const products[ZB_N_DTYPES][FEW + 2] = {TYPES(ROW)};
+static product_function *const products[ZB_N_DTYPES][FEW + 1] = {TYPES_BY_32(ROW_BY_32) TYPES_BY_16(ROW_BY_16)};
 
 static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
                       int accumulate)
@@ -338,9 +359,7 @@ static void matmul_q8(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, cons
                              .n_there = w->rows - row0,
                              .turned = w->group > 0,
                              .apart = w->group == 0 && w->ld > w->cols};
-    products[w->dtype][m <= FEW                           ? m - 1
-                       : m >= LEAST_TWICE && m <= 2 * FEW ? FEW
-                                                          : FEW + 1](y + row0, ld_y, x, m, &rows_of, accumulate);
+    products[w->dtype][m <= FEW ? m - 1 : FEW](y + row0, ld_y, x, m, &rows_of, accumulate);
 }
 
 typedef void turn_function(uint8_t *to, const uint8_t *at, size_t stride, size_t n_rows, size_t n);
