@@ -25,7 +25,8 @@
  *  - shared blocks gain most for their size, but are read 6 to 7 times a token, which makes them the dearest for their
  *    time: one step above in_proj (q5_k over q4_k costs 7 % of the time), and no more. Two steps, q6_k, took 7 % more
  *    for a twentieth of the divergence;
- *  - out_proj is half of in_proj and as sensitive: a step above it wherever the size allows (the M presets);
+ *  - out_proj is half of in_proj and as sensitive: a step above it wherever the size allows (the M presets). In Q4_K_M
+ *    two thirds of them are: so a Zamba2-7B with a context of 4,096 in 8 bits stays within 5.5 GB;
  *  - adapters weigh nothing: q8_0, 16 bits where rows are short;
  *  - from 6 bits on weights are rounded less than activations are: one type for all of them.
  * Mamba-1's x_proj makes dt, B and C, and is 2 % of the model: q8_0. Its dt_proj has rows that no block divides. */
@@ -39,23 +40,23 @@
 /* clang-format off */
 static const zb_quant_preset presets[] = {
     /* name, file type, main           embed in_proj out_proj dt    q, k  v     o     gate_up down linear adapter */
-    {"Q2_K",   10, ZB_Q2_K,   MIX(Q6_K, Q2_K, Q3_K, Q8_0, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q8_0)},
-    {"Q3_K_M", 12, ZB_Q3_K,   MIX(Q6_K, Q3_K, Q4_K, Q8_0, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q8_0)},
-    {"Q4_0",    2, ZB_Q4_0,   MIX(Q6_K, Q4_0, Q4_0, Q8_0, Q5_0, Q5_0, Q5_0, Q5_0, Q5_0, Q5_0, Q8_0)},
-    {"Q4_K_S", 14, ZB_Q4_K,   MIX(Q6_K, Q4_K, Q4_K, Q8_0, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q8_0)},
-    {"Q4_K_M", 15, ZB_Q4_K,   MIX(Q6_K, Q4_K, Q5_K, Q8_0, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q8_0)},
-    {"Q5_K_M", 17, ZB_Q5_K,   MIX(Q8_0, Q5_K, Q6_K, Q8_0, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q8_0)},
-    {"Q6_K",   18, ZB_Q6_K,   MIX(Q8_0, Q6_K, Q6_K, Q8_0, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q8_0)},
-    {"Q8_0",    7, ZB_Q8_0,   ONE(Q8_0)},
-    {"F16",     1, ZB_F16,    ONE(F16)},
-    {"BF16",   32, ZB_BF16,   ONE(BF16)},
-    {"F32",     0, ZB_F32,    ONE(F32)},
-    {"Q3_K",   11, ZB_Q3_K,   ONE(Q3_K)},
-    {"Q4_1",    3, ZB_Q4_1,   ONE(Q4_1)},
-    {"IQ4_NL", 25, ZB_IQ4_NL, ONE(IQ4_NL)},
-    {"Q4_K",   14, ZB_Q4_K,   ONE(Q4_K)},
-    {"Q5_0",    8, ZB_Q5_0,   ONE(Q5_0)},
-    {"Q5_K",   16, ZB_Q5_K,   ONE(Q5_K)},
+    {"Q2_K",   10, ZB_Q2_K,   MIX(Q6_K, Q2_K, Q3_K, Q8_0, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q8_0), 0},
+    {"Q3_K_M", 12, ZB_Q3_K,   MIX(Q6_K, Q3_K, Q4_K, Q8_0, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q4_K, Q8_0), 0},
+    {"Q4_0",    2, ZB_Q4_0,   MIX(Q6_K, Q4_0, Q4_0, Q8_0, Q5_0, Q5_0, Q5_0, Q5_0, Q5_0, Q5_0, Q8_0), 0},
+    {"Q4_K_S", 14, ZB_Q4_K,   MIX(Q6_K, Q4_K, Q4_K, Q8_0, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q8_0), 0},
+    {"Q4_K_M", 15, ZB_Q4_K,   MIX(Q6_K, Q4_K, Q5_K, Q8_0, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q5_K, Q8_0), 1},
+    {"Q5_K_M", 17, ZB_Q5_K,   MIX(Q8_0, Q5_K, Q6_K, Q8_0, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q8_0), 0},
+    {"Q6_K",   18, ZB_Q6_K,   MIX(Q8_0, Q6_K, Q6_K, Q8_0, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q6_K, Q8_0), 0},
+    {"Q8_0",    7, ZB_Q8_0,   ONE(Q8_0), 0},
+    {"F16",     1, ZB_F16,    ONE(F16), 0},
+    {"BF16",   32, ZB_BF16,   ONE(BF16), 0},
+    {"F32",     0, ZB_F32,    ONE(F32), 0},
+    {"Q3_K",   11, ZB_Q3_K,   ONE(Q3_K), 0},
+    {"Q4_1",    3, ZB_Q4_1,   ONE(Q4_1), 0},
+    {"IQ4_NL", 25, ZB_IQ4_NL, ONE(IQ4_NL), 0},
+    {"Q4_K",   14, ZB_Q4_K,   ONE(Q4_K), 0},
+    {"Q5_0",    8, ZB_Q5_0,   ONE(Q5_0), 0},
+    {"Q5_K",   16, ZB_Q5_K,   ONE(Q5_K), 0},
 };
 /* clang-format on */
 #define N_PRESETS (sizeof presets / sizeof *presets)
@@ -258,7 +259,8 @@ zamba_status zb_quant_choose(zb_dtype *types, const zb_plan *plan, const zb_dtyp
                        preset_names(known, sizeof known));
     for (size_t i = 0; i < plan->n_specs; i++) {
         const zb_quant_kind kind = zb_quant_kind_of(&plan->specs[i]);
-        types[i] = kind == ZB_KIND_SMALL ? ZB_F32 : request->pure ? p->main : p->types[kind];
+        const int low = p->third_out && kind == ZB_KIND_OUT_PROJ && plan->specs[i].layer % 3 == 2;
+        types[i] = kind == ZB_KIND_SMALL ? ZB_F32 : request->pure ? p->main : p->types[low ? ZB_KIND_IN_PROJ : kind];
     }
     for (size_t i = 0; i < request->n_overrides && st == ZAMBA_OK; i++)
         st = apply(types, plan, names, request->overrides[i], err);

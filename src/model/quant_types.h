@@ -28,6 +28,7 @@ typedef struct zb_quant_preset {
     uint32_t file_type;            /* general.file_type of GGUF                            */
     zb_dtype main;                 /* of every matrix with `pure`, and where types say so  */
     zb_dtype types[ZB_KIND_SMALL]; /* [kind]                                               */
+    int third_out;                 /* every third layer's out_proj has the type of in_proj */
 } zb_quant_preset;
 
 /* Upper and lower case are the same. NULL: no such preset. */
