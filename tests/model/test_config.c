@@ -239,6 +239,7 @@ static void test_defaults(void **state)
     assert_int_equal(c.act, ZB_ACT_GELU);
     assert_true(c.mlp_adapter && !c.attn_adapter && !c.use_rope && !c.long_context && !c.add_bias && c.tied_head);
     assert_true(c.norm_eps == 1e-5f && c.dt_min == 0.0f && isinf(c.dt_max));
+    assert_true(c.hidden_dropout == 0 && c.attention_dropout == 0);
     assert_int_equal(c.n_eos, 0);
     assert_int_equal(c.bos, -1);
     assert_int_equal(c.pad, -1);
@@ -276,6 +277,20 @@ static zb_config long_config(int hidden, const char *rest)
              " \"max_position_embeddings\": 4096, \"use_long_context\": true, %s}",
              hidden, rest);
     return config(text, NULL, NULL);
+}
+
+static void test_dropout(void **state)
+{
+    (void)state;
+    zb_config c = config(transformers_5, "attention_dropout", "0.25");
+    assert_true(c.attention_dropout == 0.25f && c.hidden_dropout == 0);
+    zb_config_free(&c);
+    c = config(transformers_5, "hidden_dropout", "0.125");
+    assert_true(c.hidden_dropout == 0.125f);
+    zb_config_free(&c);
+    c = config(transformers_5, "attention_dropout", "null");
+    assert_true(c.attention_dropout == 0);
+    zb_config_free(&c);
 }
 
 static void test_long_context(void **state)
@@ -468,6 +483,8 @@ static void test_refused(void **state)
     refuse("{\"model_type\": \"zamba2\", \"hidden_size\": 64, \"num_hidden_layers\": 3, \"hybrid_layer_ids\": [1],"
            " \"vocab_size\": 96}",
            "num_attention_heads", "5", F, "2 * hidden_size (128)", "num_attention_heads (5)");
+    refuse(transformers_5, "attention_dropout", "1", F, "attention_dropout is 1", "from 0 to 0.99");
+    refuse(transformers_5, "hidden_dropout", "\"no\"", F, "hidden_dropout is \"no\"", "from 0 to 0.99");
     refuse(transformers_5, "num_attention_heads", "256", F, "attention_head_dim is 32", "0");
     refuse(transformers_5, "attention_head_dim", "16", F, "attention_head_dim is 16", "32");
     refuse(transformers_5, "num_key_value_heads", "3", F, "num_attention_heads (4)", "num_key_value_heads (3)");
@@ -643,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_dialect_marks),
         cmocka_unit_test(test_newest_name_wins),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_long_context),
         cmocka_unit_test(test_dt_floor),
         cmocka_unit_test(test_eos),
