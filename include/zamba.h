@@ -387,13 +387,14 @@ ZAMBA_API zamba_status zamba_decoder_finish(zamba_decoder *d, const char **text,
 /* ---- Grammars: texts of a given form ---------------------------------------------------------------------------- */
 
 /** How a grammar is written. REGEX: the whole text matches. GBNF: llama.cpp's; the rule "root" is the whole.
- * JSON_SCHEMA: a value that the schema allows. JSON: any object, the text is not looked at. docs/GRAMMAR.md has the
- * dialects. */
+ * JSON_SCHEMA: a value that the schema allows. JSON: any object, the text is not looked at. TOOLS: calls of functions.
+ * docs/GRAMMAR.md has the dialects. */
 typedef enum zamba_grammar_kind {
     ZAMBA_GRAMMAR_REGEX,
     ZAMBA_GRAMMAR_GBNF,
     ZAMBA_GRAMMAR_JSON_SCHEMA,
-    ZAMBA_GRAMMAR_JSON
+    ZAMBA_GRAMMAR_JSON,
+    ZAMBA_GRAMMAR_TOOLS
 } zamba_grammar_kind;
 
 typedef struct zamba_grammar zamba_grammar;

@@ -207,6 +207,33 @@ int sv_ask_ollama(sv_ask *a, const json_t *o, sv_bad *bad)
     return read_stop(a, sv_field_get(options, "stop"), "options.stop", bad) && sv_ask_compile(a, bad);
 }
 
+/* The answer has to be a call: of the function that `choice` names, or of any. */
+static int constrain_to_calls(sv_ask *a, const json_t *choice, const json_t *tools, sv_bad *bad)
+{
+    const char *wanted = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    const int tagged = a->tools == SV_TOOLS_TAGGED;
+    if (!tagged && a->tools != SV_TOOLS_BARE)
+        return sv_refuse(bad, 400, "unsupported_value", "tool_choice",
+                         "tool_choice: how the chat template of \"%s\" writes calls is not known here, wanted none or "
+                         "auto",
+                         a->served->name);
+    json_t *functions = json_array();
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *f = json_object_get(json_array_get(tools, i), "function");
+        const char *name = json_string_value(json_object_get(f, "name"));
+        if (!wanted || (name && strcmp(name, wanted) == 0))
+            json_array_append(functions, f);
+    }
+    const size_t n = json_array_size(functions);
+    json_t *calls = json_pack("{s:s,s:s,s:b,s:o}", "begin", tagged ? "<tool_call>\n" : "", "end",
+                              tagged ? "\n</tool_call>" : "", "many", tagged && !wanted, "tools", functions);
+    const int ok = n ? constrain(a, SV_CALLS, calls, "tool_choice", bad)
+                     : sv_refuse(bad, 400, "invalid_value", "tool_choice", "tool_choice: no tool is called \"%.100s\"",
+                                 wanted ? wanted : "");
+    json_decref(calls);
+    return ok && sv_ask_compile(a, bad);
+}
+
 int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t *tools, sv_bad *bad)
 {
     const json_t *choice = sv_field_get(o, "tool_choice");
@@ -217,6 +244,12 @@ int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t
         if (a->tools == SV_TOOLS_NONE)
             return sv_refuse(bad, 400, "unsupported_parameter", "tools",
                              "tools: the chat template of \"%s\" has no place for tools", a->served->name);
+    }
+    if (json_is_object(choice) || (json_is_string(choice) && strcmp(json_string_value(choice), "required") == 0)) {
+        if (!json_array_size(tools))
+            return sv_refuse(bad, 400, "invalid_value", "tool_choice", "tool_choice: a call is wanted, without tools");
+        if (!constrain_to_calls(a, choice, tools, bad))
+            return 0;
     }
     json_t *request = sv_chat_request(messages, tools, 1, sv_field_get(o, "chat_template_kwargs"), bad);
     a->prompts = calloc(1, sizeof *a->prompts);

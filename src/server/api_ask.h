@@ -6,7 +6,7 @@
 #include "api_prompt.h"
 #include "app.h"
 
-typedef enum sv_constraint_kind { SV_FREE, SV_JSON, SV_SCHEMA, SV_GBNF, SV_REGEX } sv_constraint_kind;
+typedef enum sv_constraint_kind { SV_FREE, SV_JSON, SV_SCHEMA, SV_GBNF, SV_REGEX, SV_CALLS } sv_constraint_kind;
 
 typedef struct sv_ask {
     const sv_served *served;
@@ -18,7 +18,7 @@ typedef struct sv_ask {
     zamba_logit_bias *bias;
     uint64_t seed;
     sv_constraint_kind constraint;
-    char *constraint_text;        /* schema, grammar or pattern */
+    char *constraint_text;        /* schema, grammar, pattern or tools */
     const char *constraint_field; /* its name in the request */
     sv_shared_grammar *grammar;
     int stream, include_usage, progress;

@@ -16,6 +16,7 @@ static zamba_grammar_kind kind_of(sv_constraint_kind kind)
     return kind == SV_REGEX    ? ZAMBA_GRAMMAR_REGEX
            : kind == SV_GBNF   ? ZAMBA_GRAMMAR_GBNF
            : kind == SV_SCHEMA ? ZAMBA_GRAMMAR_JSON_SCHEMA
+           : kind == SV_CALLS  ? ZAMBA_GRAMMAR_TOOLS
                                : ZAMBA_GRAMMAR_JSON;
 }
 

@@ -128,7 +128,8 @@ const sv_field sv_fields_chat[] = {
     FLAG("logprobs", "log-probabilities of the answer's tokens"),
     FIELD("top_logprobs", SV_INT, 0, 20, "of that many alternatives"),
     TOOLS,
-    FIELD("tool_choice", SV_CHOICE, 0, 0, "none: tools are not shown to the model; else as auto"),
+    FIELD("tool_choice", SV_CHOICE, 0, 0,
+          "none: tools are not shown to the model; required, or a function: it is called"),
     IGNORED("parallel_tool_calls"),
     TEMPLATE_ARGUMENTS,
     IGNORED("reasoning_effort"),
@@ -223,7 +224,7 @@ static const sv_field ollama_options[] = {
     REQUIRED("model", SV_STR, 1, 512, "the model's name"), FLAG("stream", "lines of JSON; absent: yes"),               \
         PART("options", SV_OBJ, 0, 0, ollama_options, "of sampling"),                                                  \
         FIELD("format", SV_FORMAT, 0, 0, "json, or a JSON schema that the answer follows"),                            \
-        FIELD("keep_alive", SV_ALIVE, 0, 0, "taken and passed over: the model stays"),                                 \
+        FIELD("keep_alive", SV_ALIVE, 0, 0, "how long the model stays loaded behind this; below 0: for good"),         \
         REFUSED("think", "no model "                                                                                   \
                          "here thinks"),                                                                               \
         FLAG("logprobs", "log-probabilities of the answer's tokens"),                                                  \
@@ -267,10 +268,10 @@ const sv_field sv_fields_ollama_embed[] = {
     FLAG("truncate", "cut texts that are too long; absent: yes"),
     FIELD("dimensions", SV_INT, 1, SV_MAX_INT, "the model's width: other values are refused"),
     PART("options", SV_OBJ, 0, 0, ollama_options, "taken"),
-    FIELD("keep_alive", SV_ALIVE, 0, 0, "taken and passed over"),
+    FIELD("keep_alive", SV_ALIVE, 0, 0, "how long the model stays loaded behind this"),
     END};
 
-const sv_field sv_fields_ollama_embeddings[] = {REQUIRED("model", SV_STR, 1, 512, "the model's name"),
-                                                FIELD("prompt", SV_STR, 0, SV_MAX_TEXT, "the text"),
-                                                PART("options", SV_OBJ, 0, 0, ollama_options, "taken"),
-                                                FIELD("keep_alive", SV_ALIVE, 0, 0, "taken and passed over"), END};
+const sv_field sv_fields_ollama_embeddings[] = {
+    REQUIRED("model", SV_STR, 1, 512, "the model's name"), FIELD("prompt", SV_STR, 0, SV_MAX_TEXT, "the text"),
+    PART("options", SV_OBJ, 0, 0, ollama_options, "taken"),
+    FIELD("keep_alive", SV_ALIVE, 0, 0, "how long the model stays loaded behind this"), END};

@@ -95,6 +95,8 @@ static int32_t read_text(zb_build *b, zamba_grammar_kind kind, const char *text,
         return zb_gbnf_read(b, text, n);
     case ZAMBA_GRAMMAR_JSON_SCHEMA:
         return zb_schema_read(b, text, n);
+    case ZAMBA_GRAMMAR_TOOLS:
+        return zb_tools_read(b, text, n);
     case ZAMBA_GRAMMAR_JSON:
         zb_json_parts_open(&parts, b);
         return zb_json_object(&parts);

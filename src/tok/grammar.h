@@ -7,6 +7,7 @@
 #ifndef ZB_GRAMMAR_H
 #define ZB_GRAMMAR_H
 
+#include <jansson.h>
 #include "core/mem.h"
 
 #define ZB_GRAMMAR_MAX_TEXT  ((size_t)1 << 20)
@@ -82,6 +83,8 @@ typedef enum zb_regex_use { ZB_REGEX_WHOLE, ZB_REGEX_IN_JSON } zb_regex_use;
 int32_t zb_regex_read(zb_build *b, const char *text, size_t n, zb_regex_use use);
 int32_t zb_gbnf_read(zb_build *b, const char *text, size_t n);
 int32_t zb_schema_read(zb_build *b, const char *text, size_t n);
+int32_t zb_schema_of(zb_build *b, struct json_t *schema); /* which has to outlive the call only */
+int32_t zb_tools_read(zb_build *b, const char *text, size_t n);
 
 /* Pieces of JSON (grammar_json.c); made at the first use. */
 typedef struct zb_json_parts {

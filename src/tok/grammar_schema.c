@@ -1009,14 +1009,12 @@ static int32_t schema_of(reader *r, const json_t *schema)
     return x;
 }
 
-int32_t zb_schema_read(zb_build *b, const char *text, size_t n)
+int32_t zb_schema_of(zb_build *b, json_t *schema)
 {
-    reader r = {.b = b, .owned = json_array()};
+    reader r = {.b = b, .root = schema, .owned = json_array()};
     zb_json_parts_open(&r.parts, b);
     if (b->st == ZAMBA_OK && r.owned == NULL)
         zb_build_fail(b, ZAMBA_E_MEMORY, "JSON schema: out of memory");
-    if (b->st == ZAMBA_OK)
-        b->st = zb_json_parse(&r.root, text, n, "JSON schema", zb_json_small, &b->err);
     const int32_t x = schema_of(&r, r.root);
     for (size_t i = 0; i < r.n_refs && b->st == ZAMBA_OK; i++) {
         const ref_slot one = r.queue[i];
@@ -1025,9 +1023,18 @@ int32_t zb_schema_read(zb_build *b, const char *text, size_t n)
             b->rules[one.rule].expr = said;
     }
     json_decref(r.owned);
-    json_decref(r.root);
     zb_buf_free(&r.path);
     free(r.refs);
     free(r.queue);
+    return x;
+}
+
+int32_t zb_schema_read(zb_build *b, const char *text, size_t n)
+{
+    json_t *root = NULL;
+    if (b->st == ZAMBA_OK)
+        b->st = zb_json_parse(&root, text, n, "JSON schema", zb_json_small, &b->err);
+    const int32_t x = zb_schema_of(b, root);
+    json_decref(root);
     return x;
 }
