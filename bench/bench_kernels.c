@@ -40,7 +40,7 @@ static volatile uint64_t sink;
 /* What is multiplied: activations in f32, bf16 or bytes with weights of a type. */
 typedef struct product {
     const zb_kernels *k;
-    enum { IN_F32, IN_BF16, IN_BYTES } in;
+    enum { IN_F32, IN_BF16, IN_BYTES, IN_BYTES_TURNED } in; /* the last with weights turned */
     zb_dtype type;
     const float *x;
     const uint16_t *rounded;
@@ -48,14 +48,14 @@ typedef struct product {
     float *y;
 } product;
 
-static const char *const kernel_names[] = {"matmul     ", "matmul_bf16", "matmul_q8  "};
+static const char *const kernel_names[] = {"matmul     ", "matmul_bf16", "matmul_q8  ", "... turned "};
 
 /* y of m rows against all of w, so many weight rows at a time. */
 static void multiply(const product *p, size_t m, const zb_mat *w, size_t rows_at_once)
 {
     for (size_t r = 0; r < w->rows; r += rows_at_once) {
         const size_t to = r + rows_at_once < w->rows ? r + rows_at_once : w->rows;
-        if (p->in == IN_BYTES)
+        if (p->in >= IN_BYTES)
             p->k->matmul_q8(p->y, w->rows, &p->bytes, m, w, r, to, 0);
         else if (p->in == IN_BF16)
             p->k->matmul_bf16(p->y, w->rows, p->rounded, COLS, m, w, r, to, 0);
@@ -76,6 +76,17 @@ static double median(double *v, size_t n)
     return v[n / 2];
 }
 
+/* Rows of COLS columns over any bytes. */
+static zb_mat matrix(const product *p, const char *data, size_t bytes)
+{
+    zb_mat w = {data, bytes / zb_row_bytes(p->type, COLS), COLS, p->type, COLS, NULL, 0};
+    if (p->in == IN_BYTES_TURNED) {
+        w.group = zb_turned_bytes(p->type, COLS);
+        w.rows = bytes / w.group * ZB_TURN_ROWS;
+    }
+    return w;
+}
+
 enum { TURNS = 9, N_FEW = 8, N_MANY = 4 };
 
 /* Weights from memory, few rows: the share of the speed of reading, and time in units of one row's. */
@@ -85,7 +96,7 @@ static void bench_few(const product *p, const char *data)
     double share[N_FEW][TURNS], speed[TURNS];
     for (size_t i = 0; i < TURNS; i++) {
         const char *part = data + i % (MATRIX / PART) * PART;
-        const zb_mat w = {part, PART / zb_row_bytes(p->type, COLS), COLS, p->type, COLS, NULL, 0};
+        const zb_mat w = matrix(p, part, PART);
         double start = now_s();
         sink += p->k->read_sum(part, w.rows * zb_row_bytes(p->type, COLS) / 64 * 64);
         const double reading = now_s() - start;
@@ -111,10 +122,11 @@ static void bench_few(const product *p, const char *data)
 static void bench_many(const product *p, const char *data)
 {
     static const size_t m[N_MANY] = {16, 32, 128, 512};
-    const zb_mat w = {data, ROWS, COLS, p->type, COLS, NULL, 0};
+    zb_mat w = matrix(p, data, MATRIX);
+    w.rows = ROWS;
     float x = 0.5f;
     double flops = 0;
-    static const zb_dtype probed[] = {ZB_F32, ZB_BF16, ZB_Q8_0};
+    static const zb_dtype probed[] = {ZB_F32, ZB_BF16, ZB_Q8_0, ZB_Q8_0};
     BEST(at_most, 5, (x = 0.5f, flops = p->k->peak(probed[p->in], 1 << 18, &x), sink += x > 0));
     printf("%-10s %s %-6s, %.0f Gop/s in registers:", p->k->name, kernel_names[p->in], zb_dtype_name(p->type),
            flops / at_most / 1e9);
@@ -141,11 +153,13 @@ static void bench_products(const zb_kernels *k, const char *data, const float *x
     printf("%-10s to_q8: %.2f ns a number\n", k->name, 1e9 * took / (MAX_M * COLS));
     product p = {k, IN_F32, ZB_F32, x, rounded, {q, scale, sum, LD_Q8}, y};
     for (int many = 0; many < 2; many++)
-        for (int in = IN_F32; in <= IN_BYTES; in++)
+        for (int in = IN_F32; in <= IN_BYTES_TURNED; in++)
             for (int t = 0; t < ZB_N_DTYPES; t++) {
-                const int fits = in == IN_BYTES  ? (int)(k->q8_types >> t & 1)
-                                 : in == IN_BF16 ? t == ZB_BF16
-                                                 : t < ZB_N_FLOATS;
+                const int bytes = (int)(k->q8_types >> t & 1);
+                const int fits = in == IN_BYTES_TURNED ? bytes && k->turn != NULL && zb_turn_cols((zb_dtype)t) > 0
+                                 : in == IN_BYTES      ? bytes
+                                 : in == IN_BF16       ? t == ZB_BF16
+                                                       : t < ZB_N_FLOATS;
                 if (!fits || !(types >> t & 1))
                     continue;
                 p.in = in;
