@@ -11,13 +11,15 @@
 #define MAX_CONTEXT ((size_t)1 << 31)
 
 /* The longest context whose keys, values and ids fit into what memory there is once the weights are in it. Weights that
- * are mapped count as available, in memory or not yet; but a context may always have an eighth. */
+ * are mapped count as available, in memory or not yet, copies that stand for them do not; but a context may always have
+ * an eighth. */
 static size_t fitting_context(const zamba_model *m, uint64_t *room)
 {
     const uint64_t available = zb_memory_available(), fixed = m->plan.state_floats * sizeof(float);
     uint64_t weights = 0;
     for (size_t i = 0; i < m->weights.tensors.n; i++)
         weights += m->weights.tensors.items[i].bytes;
+    weights -= m->weights.forgotten_bytes;
     *room = available;
     if (available == UINT64_MAX)
         return MAX_CONTEXT;
