@@ -214,10 +214,14 @@ static int add_folder(serving *s, const char *folder)
             !holds_model(path, f->d_name))
             continue;
         char *name = name_of(path);
-        if (name && is_named(s, name))
+        json_t *text = json_string(name ? name : "");
+        if (name && (!text || is_named(s, name)))
             free(name);
         else
             code = add_place(s, name, strdup(path));
+        if (!text)
+            cli_warn("%s: its name is not UTF-8, so no client can name it", path);
+        json_decref(text);
     }
     closedir(dir);
     if (s->n_places > s->n_named)
