@@ -27,7 +27,8 @@ static size_t characters(const char *text, size_t n)
 /* Characters that a token adds to the text. */
 static size_t width(const zamba_model *m, int32_t id)
 {
-    if (zamba_tokenizer_is_special(zamba_model_tokenizer(m), id))
+    const zamba_tokenizer *t = zamba_model_tokenizer(m);
+    if (!t || zamba_tokenizer_is_special(t, id))
         return 0;
     json_t *bytes = sv_token_bytes(m, id);
     size_t n = 0;

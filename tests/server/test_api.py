@@ -498,5 +498,35 @@ class Tools(Served):
                                           tool_choice="required").json["error"]["message"])
 
 
+class WithoutTokenizer(Served):
+    """Ids in, ids out: nothing has a text."""
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = Path(cls.folder.name) / "mute"
+        cls.model.mkdir()
+        for path in MODEL.iterdir():
+            if "token" not in path.name:
+                (cls.model / path.name).symlink_to(path)
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.folder.cleanup()
+
+    def test_completions(self):
+        ids = [1, 300, 400, 500]
+        for more in ({}, {"logprobs": 0}, {"logprobs": 3, "echo": True}, {"logprobs": 0, "stream": True}):
+            r = self.post("/v1/completions", prompt=ids, max_tokens=4, ignore_eos=True, **more)
+            choices = [c["choices"][0] for c in r.chunks if c["choices"]] if more.get("stream") else [r.json["choices"][0]]
+            self.assertEqual("".join(c["text"] for c in choices), "")
+            if more:
+                n = sum(len(c["logprobs"]["tokens"]) for c in choices if c["logprobs"])
+                self.assertEqual(n, 8 if more.get("echo") else 4)
+        self.refused("/v1/completions", 400, "prompt", prompt="Once")
+        self.assertEqual(self.ask("POST", "/tokenize", {"prompt": "Once"}).status, 400)
+
+
 if __name__ == "__main__":
     unittest.main()
