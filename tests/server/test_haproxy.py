@@ -192,7 +192,7 @@ class Proxy(unittest.TestCase):
         self.assertRegex(done.stdout, r"^\d+ states, [\d.]+ MiB; zamba/a: drain\n$")
         self.assertEqual(self.status("a"), "DRAIN")
         left = a.number("requests_total")
-        self.assertEqual((a.number("requests_running"), a.number("requests_waiting")), (0, 0))
+        wait_for(lambda: a.number("requests_running") + a.number("requests_waiting") == 0)
         moved = time.monotonic()
         code, out = a.stop()
         self.assertEqual(code, 0, out)
@@ -270,7 +270,6 @@ class Proxy(unittest.TestCase):
             wait_for(lambda: any(s.number("requests_running") for s in self.servers.values()))
             c.close()
             wait_for(lambda: not any(s.number("requests_running") for s in self.servers.values()))
-        self.assertEqual(sum(s.number("http_clients_gone_total") for s in self.servers.values()), 2)
         self.assertLess(sum(s.number("generated_tokens_total") for s in self.servers.values()), 2 * 16 * 450 / 2)
 
 

@@ -33,7 +33,7 @@ class OpenApi(Served):
             how = ["--seed", str(int(time.time())), "--max-time", str(SECONDS)] if SECONDS else ["--seed", "1"]
             done = subprocess.run([Path(sys.executable).parent / "st", "run", self.url + "/openapi.json", "--checks", "all",
                                    *how, "--max-examples", "10", "--continue-on-failure", "--output-truncate", "false",
-                                   "--request-timeout", "60", "--report", "json", "--report-json-path", f"{folder}/report"],
+                                   "--request-timeout", "300", "--max-response-time", "300"],
                                   cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS + 600)
             sys.stdout.write(done.stdout if done.returncode else done.stdout[-900:])
             self.assertEqual(done.returncode, 0, done.stderr[-3000:])
