@@ -114,10 +114,11 @@ typedef struct zamba_model_options {
     int32_t n_threads_batch;  /* threads of passes over more than 16 rows (prefill); 0: n_threads            */
     zamba_compute compute;    /* see above                                                                   */
     zamba_kv_type kv_k, kv_v; /* keys, values                                                                */
-    int32_t repack;           /* copies of weights in an order that reads faster, in the place of their mapped pages and
-                               * counted in zamba_memory_info.copies instead of weights: quantized matrices, on CPUs whose
-                               * kernels gain by it, and q, k and v of the shared blocks. 0: the former if they take no more
-                               * than half the memory that is available, the latter up to 128 MiB; 1: always; -1: never */
+    int32_t repack;           /* copies of weights in an order that reads faster, in the place of their mapped pages
+                               * and counted in zamba_memory_info.copies instead of weights: quantized matrices, on
+                               * CPUs whose kernels gain by it, and q, k and v of the shared blocks. 0: the former if
+                               * they take no more than half the memory that is available, the latter up to 128 MiB;
+                               * 1: always; -1: never */
     int32_t recurrent;        /* nonzero: Mamba-2 goes token by token in prefill too, slower: then a token's logits are
                                * the same bits however many tokens were read together                          */
     const zamba_lora_file *loras; /* adapters that stand beside the weights, all of them together; saved states of the

@@ -212,7 +212,7 @@ static const char *const shapes[] = {"extra-bias",
                                      "extra-zamba1-proj-bias",
                                      "extra-zamba1-no-conv-bias"};
 
-enum { TOKENS = 21, MANY = 70 }; /* many: of several chunks and blocks of attention */
+enum { TOKENS = 12, MANY = 70 }; /* many: of several chunks and blocks of attention */
 
 typedef struct probe {
     zb_params p;
