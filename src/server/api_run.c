@@ -288,7 +288,8 @@ static void finish(sv_run *run)
         run->style->end_stream(run);
         sv_http_end(run->r);
     } else {
-        sv_http_reply_json(run->r, run->status, run->style->whole(run));
+        json_t *const reply = run->style->whole(run); /* which may say another status */
+        sv_http_reply_json(run->r, run->status, reply);
     }
 }
 

@@ -297,7 +297,9 @@ class Rest(Served):
     def test_states(self):
         whole = self.post("/v1/completions", prompt=PROMPT, temperature=0, max_tokens=6).json["choices"][0]["text"]
         ids = self.post("/tokenize", prompt=PROMPT).json["tokens"]
-        made = self.post("/v1/states", prompt=ids[:-3]).json
+        made = self.post("/v1/states", prompt=ids[:-3])
+        self.assertEqual(made.status, 201)
+        made = made.json
         self.assertEqual((made["object"], made["n_tokens"]), ("state", len(ids) - 3))
         state = made["id"]
         fork = self.post("/v1/states", **{"from": state}).json["id"]

@@ -76,7 +76,7 @@ def agree(body):
         body.pop("stream_options", None)
     if body.get("add_special_tokens") is not True and "prompt" in body:  # then an empty text has no token at all
         body["add_special_tokens"] = True
-    for field in ("tools", "dimensions"):  # the model has no place for tools, and one width
+    for field in ("tools", "tool_choice", "dimensions"):  # the model has no place for tools, and one width
         body.pop(field, None)
     for field in ("max_tokens", "max_completion_tokens", "n"):
         if isinstance(body.get(field), (int, float)) and not 0 <= body[field] <= 4:
