@@ -267,7 +267,10 @@ class Budget(Several):
     def test_the_queue_for_models_has_an_end(self):
         with self.streaming(A) as (_, r):
             r.readline()
-            held = [self.streaming(B, json.dumps({"model": B, "prompt": IDS, "stream": True})) for _ in range(6)]
+            ask = json.dumps({"model": B, "prompt": IDS, "stream": True, "return_progress": True})
+            held = [self.streaming(B, ask) for _ in range(6)]
+            for c in held:
+                self.assertIn(b"load_progress", c.__enter__()[1].readline())
             late = self.ask("POST", "/v1/completions", {"model": B, "prompt": IDS})
             self.assertEqual(late.status, 429, late.data)
             self.assertIn("retry-after", {k.lower() for k in late.headers.keys()})
