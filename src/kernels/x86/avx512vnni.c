@@ -20,6 +20,7 @@
 
 enum {
     FEW = 8,
+    NEAR = 1024,               /* bytes ahead that are fetched of a stream of bytes */
     TILE = 4,                  /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
     CHUNK = 256,               /* rows of activations for which totals are kept                                       */
     ROOM = STRETCH_RUNS * 1152 /* the greatest stretch, turned */
@@ -130,6 +131,9 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
     for (size_t row = 0; row < w->n_rows; row += LANES) {
         const size_t n_rows = min_size(LANES, w->n_rows - row);
         ahead next = ahead_of(w, row + LANES, LANES);
+        if ((t == ZB_Q8_0 || t == ZB_GROUP8) && w->turned &&
+            next.at != NULL) /* a group is larger than the first-level cache */
+            next.at = row_of(w, row) + NEAR;
         __m512 total[2][FEW];
         UNROLL
         for (int g = 0; g < G; g++)
