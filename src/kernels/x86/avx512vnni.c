@@ -131,7 +131,7 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
     for (size_t row = 0; row < w->n_rows; row += LANES) {
         const size_t n_rows = min_size(LANES, w->n_rows - row);
         ahead next = ahead_of(w, row + LANES, LANES);
-        if ((t == ZB_Q8_0 || t == ZB_GROUP8) && w->turned &&
+        if (T == 1 && (t == ZB_Q8_0 || t == ZB_GROUP8) && w->turned &&
             next.at != NULL) /* a group is larger than the first-level cache */
             next.at = row_of(w, row) + NEAR;
         __m512 total[2][FEW];
