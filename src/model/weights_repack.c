@@ -169,11 +169,8 @@ static void turn_one(void *ctx, zb_mat *m, zb_mat *whole)
     turn_run *r = ctx;
     const size_t n = n_groups(m);
     turning t = {r->k, m, r->to, zb_turned_bytes(m->dtype, m->cols)};
-    zb_mat old = *m;
     zb_pool_run(r->pool, (n + GROUPS_A_TASK - 1) / GROUPS_A_TASK, turn_task, &t);
-    if (whole == m)
-        drop_whole(r->w, r->plan, &old);
-    else if (whole != NULL)
+    if (whole != NULL)
         drop_whole(r->w, r->plan, whole);
     m->data = r->to;
     m->ld = m->cols;
