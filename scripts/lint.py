@@ -25,13 +25,14 @@ ROOMS = {
     "tok": {"core", "io"},
     "model": {"core", "io", "quant", "kernels"},
     "train": {"core", "io", "kernels", "tok", "quant", "model"},
-    "backbone": {"core", "io", "kernels", "model"},
+    "backbone": {"core", "io", "quant", "kernels"},
+    "replay": {"core", "io"},
     "hub": {"core", "io"},
     "server": {"hub"},  # zamba.h, and where models of the hub are
     "cli": {"server", "hub"},  # the public headers, the server's, which cmd_serve.c starts, and the hub's
 }
 PUBLIC_ONLY = {"cli", "server"}
-PUBLIC_HEADERS = ("zamba.h", "zamba_train.h")
+PUBLIC_HEADERS = ("zamba.h", "zamba_train.h", "zamba_backbone.h")
 
 MAX_COLUMNS = 120
 MAX_COLUMNS_PY = 132  # no tool wraps Python here, and a sentence in a string reads better whole
