@@ -8,9 +8,11 @@
  *
  * Small blocks: the f16s of both blocks (halves, halves) or what stands with them in 4 bytes (words of each block); the
  * fifth bits of each block (words); the numbers of the first block, those of the second (words). Numbers of Q8_0 have
- * 128 added. Large blocks: everything in its order (words, a last f16 alone in a vector); of Q3_K, whose scales stand
- * at odd places, the numbers and then the last 16 bytes, two of which so stand twice. A unit is a whole number of
- * vectors. Blocks behind the last row and the last column are of zeros; what fills up a vector may be anything. */
+ * 128 added. Large blocks: everything in its order (words); of Q3_K, whose scales stand at odd places, the numbers and
+ * then the last 16 bytes, two of which so stand twice; of Q6_K, in the order in which products ask for it, the scales,
+ * the f16 (halves, alone in a vector), and for each 128 columns a vector of high bits and two of low ones in turn. A
+ * unit is a whole number of vectors. Blocks behind the last row and the last column are of zeros; what fills up a
+ * vector may be anything. */
 #ifndef ZB_TURN_H
 #define ZB_TURN_H
 

@@ -2,9 +2,8 @@
  * bytes, in the instruction made for them, sixteen rows of weights side by side (q8_turn.h has them turned so,
  * q8_tile.h multiplies). Two ways through the same sums, by the rows of activations:
  *
- *   few   (up to 8) waits for memory: sixteen rows are multiplied as they come. Meanwhile the next sixteen,
- *         one linear stream, come into the second-level cache: sixteen streams side by side from memory would lose a
- *         third of its speed.
+ *   few   (up to 8) waits for memory: sixteen rows are multiplied as they come. Meanwhile the next sixteen come into
+ *         the second-level cache, unless they are one linear stream and quickly done.
  *
  *   many  the arithmetic is the limit: a stretch of 32 rows stands ready in the first-level cache and meets all rows of
  *         activations there.
@@ -20,7 +19,6 @@
 
 enum {
     FEW = 8,
-    NEAR = 1024,               /* bytes ahead that are fetched of a stream of bytes */
     TILE = 4,                  /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
     CHUNK = 256,               /* rows of activations for which totals are kept                                       */
     ROOM = STRETCH_RUNS * 1152 /* the greatest stretch, turned */
@@ -118,6 +116,13 @@ FOR_EACH_TYPE void prepare_rows(const kind K, const int offset, const bytes *to,
 
 /* ---- few rows of activations ---- */
 
+/* The processor itself fetches well ahead of what reads units from their beginning to their end (Q2_K and Q3_K do not),
+ * if that is fast: with fetching of our own on top, a third of the memory's speed would be lost. */
+INLINE int most_rows_without_fetching(const zb_dtype t)
+{
+    return t == ZB_Q2_K || t == ZB_Q3_K ? 0 : kind_of(t) == K_32 ? 1 : 2;
+}
+
 /* m rows: T, or with G = 2 the first T and the last T, which may be in part the same. */
 FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
                        int accumulate, const int T, const int G)
@@ -131,9 +136,8 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
     for (size_t row = 0; row < w->n_rows; row += LANES) {
         const size_t n_rows = min_size(LANES, w->n_rows - row);
         ahead next = ahead_of(w, row + LANES, LANES);
-        if (T == 1 && (t == ZB_Q8_0 || t == ZB_GROUP8) && w->turned &&
-            next.at != NULL) /* a group is larger than the first-level cache */
-            next.at = row_of(w, row) + NEAR;
+        if (w->turned && T <= most_rows_without_fetching(t))
+            next.at = NULL;
         __m512 total[2][FEW];
         UNROLL
         for (int g = 0; g < G; g++)

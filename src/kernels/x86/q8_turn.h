@@ -24,8 +24,12 @@ enum {
     RUN = ZB_Q8_RUN,  /* columns                 */
     STRETCH_RUNS = 8, /* two blocks of 256       */
     STRETCH = STRETCH_RUNS * RUN,
-    BLOCK_RUNS = ZB_QKK / RUN
+    BLOCK_RUNS = ZB_QKK / RUN,
+    Q6_K_D = 4 * VECTOR /* behind the scales */
 };
+
+/* Half of the numbers of a turned Q6_K block: eight times a vector of high bits and two of low ones. */
+#define Q6_K_HALF(h) ((size_t)Q6_K_D + VECTOR + 24 * VECTOR * (h))
 
 /* What is done with the sums of a run:
  *   BY_32   a scale for each 32                        w = d (q - offset)
@@ -261,9 +265,19 @@ FOR_EACH_TYPE void turn_unit(const zb_dtype t, uint8_t *to, const uint8_t *at, s
         turn_words(to, at, stride, sizeof(zb_block_q5_k), 0);
         break;
     case ZB_Q6_K:
-        turn_words(to, at, stride, offsetof(zb_block_q6_k, d), 0);
-        _mm256_store_si256((__m256i *)(void *)(to + LANES * offsetof(zb_block_q6_k, d)),
-                           turn_2(at + offsetof(zb_block_q6_k, d), stride));
+        turn_words(to, at + offsetof(zb_block_q6_k, scale), stride, 16, 0);
+        _mm256_store_si256((__m256i *)(void *)(to + Q6_K_D), turn_2(at + offsetof(zb_block_q6_k, d), stride));
+        UNROLL
+        for (size_t h = 0; h < 2; h++) {
+            const uint8_t *from[] = {at + offsetof(zb_block_q6_k, high) + 32 * h, at + 64 * h, at + 64 * h + 32};
+            __m512i v[8];
+            for (size_t i = 0; i < 3; i++) {
+                turn_32(v, from[i], stride);
+                UNROLL
+                for (size_t j = 0; j < 8; j++)
+                    _mm512_store_si512(to + Q6_K_HALF(h) + (3 * j + i) * VECTOR, v[j]);
+            }
+        }
         break;
     case ZB_Q3_K:
         turn_words(to, at, stride, offsetof(zb_block_q3_k, scale), 0);
@@ -387,14 +401,13 @@ FOR_EACH_TYPE void numbers(const zb_dtype t, __m512i q[16], const uint8_t *unit,
         break;
     }
     case ZB_Q6_K: { /* 128 columns in 64 low bytes and 32 high ones; odd runs have the upper halves of the low bytes */
-        const uint8_t *low = unit + 16 * VECTOR * (size_t)(r / 2);
-        const uint8_t *high = unit + LANES * offsetof(zb_block_q6_k, high) + 8 * VECTOR * (size_t)(r / 2);
+        const uint8_t *at = unit + Q6_K_HALF((size_t)(r / 2));
         const int by = r % 2 * 4;
         UNROLL
         for (size_t j = 0; j < 8; j++) {
-            const __m512i two = _mm512_set1_epi8(0x30), h = vector(high, j);
-            q[j] = or_and(low_half(turned_right(vector(low, j), by)), turned_right(h, by - 4), two);
-            q[8 + j] = or_and(low_half(turned_right(vector(low, 8 + j), by)), turned_right(h, by - 2), two);
+            const __m512i two = _mm512_set1_epi8(0x30), h = vector(at, 3 * j);
+            q[j] = or_and(low_half(turned_right(vector(at, 3 * j + 1), by)), turned_right(h, by - 4), two);
+            q[8 + j] = or_and(low_half(turned_right(vector(at, 3 * j + 2), by)), turned_right(h, by - 2), two);
         }
         break;
     }
@@ -479,9 +492,7 @@ FOR_EACH_TYPE void beside_small(const zb_dtype t, beside *b, const uint8_t *unit
 FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const uint8_t *unit)
 {
     const __m512i four = _mm512_set1_epi8(0x0F), two = _mm512_set1_epi8(0x30);
-    const size_t scales = t == ZB_Q6_K   ? offsetof(zb_block_q6_k, scale)
-                          : t == ZB_Q3_K ? offsetof(zb_block_q3_k, scale)
-                                         : 0;
+    const size_t scales = t == ZB_Q3_K ? offsetof(zb_block_q3_k, scale) : 0;
     __m512i head[4];
     UNROLL
     for (size_t i = 0; i < 4; i++)
@@ -501,7 +512,7 @@ FOR_EACH_TYPE void beside_large(const zb_dtype t, beside b[BLOCK_RUNS], const ui
         }
     }
     if (t == ZB_Q6_K) {
-        const __m512 d = f16_vector(unit + LANES * offsetof(zb_block_q6_k, d));
+        const __m512 d = f16_vector(unit + Q6_K_D);
         UNROLL
         for (int r = 0; r < BLOCK_RUNS; r++)
             UNROLL
