@@ -215,10 +215,10 @@ int zb_bb_finite(const float *x, size_t n);
 
 /* config.json and model.safetensors of b into an existing folder. */
 zamba_status zb_bb_write(const zamba_backbone *b, const char *folder, zamba_error *err);
-/* All parameters from a file into `to` [plan.n_floats]. */
-zamba_status zb_bb_read(const zb_bb_plan *p, float *to, const char *path, zamba_error *err);
+/* All parameters from a file into `to` [plan.n_floats]; `whole`: embeddings and heads may not be missing. */
+zamba_status zb_bb_read(const zb_bb_plan *p, float *to, const char *path, int whole, zamba_error *err);
 
-/* heads.c: y [rows, H] -> logits [rows, plan.logits]; hidden: NULL, or per head a buffer [rows, hidden] that keeps what
+/* y [rows, H] -> logits [rows, plan.logits]; hidden: NULL, or per head a buffer [rows, hidden] that keeps what
  * `out` reads (after ReLU). */
 void zb_bb_heads_forward(const zamba_backbone *b, const float *y, size_t rows, float *logits, float *const *hidden);
 
