@@ -126,24 +126,6 @@ static int read_keys(serving *s)
 
 /* ---- which models ---- */
 
-/* Org/Name of a model of the hub; else the last part of the path, without slashes behind it and ".gguf". */
-static char *name_of(const char *path)
-{
-    char of_hub[450];
-    if (hub_name_of_path(of_hub, sizeof of_hub, path))
-        return strdup(of_hub);
-    char *name = strdup(path);
-    size_t n = name ? strlen(name) : 0;
-    while (n > 1 && name[n - 1] == '/')
-        name[--n] = 0;
-    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
-        name[n - 5] = 0;
-    const char *slash = name ? strrchr(name, '/') : NULL;
-    if (slash && slash[1])
-        memmove(name, slash + 1, strlen(slash + 1) + 1);
-    return name;
-}
-
 /* Takes both over. */
 static int add_place(serving *s, char *name, char *path)
 {
@@ -165,7 +147,7 @@ static int add_named(serving *s, const char *word)
     if (!path)
         return 1;
     const char *alias = s->n_places == 0 ? s->args->serving.alias : NULL;
-    return add_place(s, alias ? strdup(alias) : name_of(path), path);
+    return add_place(s, alias ? strdup(alias) : cli_served_name(path), path);
 }
 
 /* Of a GGUF file in several parts the first is the model. */
@@ -213,7 +195,7 @@ static int add_folder(serving *s, const char *folder)
         if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, f->d_name) >= sizeof path ||
             !holds_model(path, f->d_name))
             continue;
-        char *name = name_of(path);
+        char *name = cli_served_name(path);
         json_t *text = json_string(name ? name : "");
         if (name && (!text || is_named(s, name)))
             free(name);

@@ -148,6 +148,19 @@ const cli_command cli_commands[] = {
      "zamba serve Zamba2-1.2B-instruct --models-dir models --max-memory 12000 --keep-alive 10m\n"
      "curl http://127.0.0.1:8080/v1/chat/completions -H \"Content-Type: application/json\" \\\n"
      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'"},
+    {"batch", CLI_BATCH, cmd_batch, "IN.jsonl [MODEL]", "answer a file of requests, in OpenAI's batch form",
+     "Each line of IN.jsonl is a request, {\"custom_id\", \"method\": \"POST\", \"url\", \"body\"}, of "
+     "/v1/chat/completions, /v1/completions or /v1/embeddings; - is standard input. They are answered by the code of "
+     "`zamba serve`, without a server, many at once, and stand in the output in the input's order: {\"id\", "
+     "\"custom_id\", \"response\": {\"status_code\", \"request_id\", \"body\"}, \"error\"}.\n\n"
+     "A line is written as soon as all before it are. Whatever stopped the program, the same command goes on where the "
+     "output ends; a line that was cut off is made again. What is wrong with a request stands in its line, and the "
+     "exit "
+     "code is 1 then.\n\n"
+     "docs/BATCH.md has the form, and recipes for many machines: Slurm, Ray.",
+     "zamba batch requests.jsonl -o answers.jsonl\n"
+     "zamba batch requests.jsonl Zamba2-2.7B-instruct -o answers.jsonl --slots 32\n"
+     "zamba batch requests.jsonl -o part3.jsonl --part 3/8 --json"},
     {"pull", CLI_PULL, cmd_pull, "NAME[@REVISION]", "get a model from the Hugging Face hub",
      "NAME is Org/Name, as the hub has it. Only what is needed to run the model is got: config, tokenizer, template "
      "and "

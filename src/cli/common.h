@@ -98,6 +98,9 @@ bool cli_is_folder(const char *path);
 bool cli_looks_like_path(const char *word);
 /* The folder of a model's name (NULL: the default), released with free(); NULL after a message. */
 char *cli_find_model(const char *name);
+/* What a model is called by clients: Org/Name of the hub, else the last part of its path without ".gguf". Released with
+ * free(); NULL: no memory. */
+char *cli_served_name(const char *path);
 /* Take the model out of --model or the first word; *next is the index of the first word behind it. */
 char *cli_model_path(const cli_args *args, size_t *next);
 /* [MODEL] [TEXT], for commands that take both. A single word is MODEL if such a model exists, if it looks like a path,

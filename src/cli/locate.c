@@ -323,3 +323,20 @@ int cli_no_more_words(const cli_args *args, size_t used)
     cli_error("'%s' is one word too many (quote text that has spaces)", args->words.items[used]);
     return cli_hint(args->command);
 }
+
+char *cli_served_name(const char *path)
+{
+    char of_hub[450];
+    if (hub_name_of_path(of_hub, sizeof of_hub, path))
+        return strdup(of_hub);
+    char *name = strdup(path);
+    size_t n = name ? strlen(name) : 0;
+    while (n > 1 && name[n - 1] == '/')
+        name[--n] = 0;
+    if (n > 5 && strcmp(name + n - 5, ".gguf") == 0)
+        name[n - 5] = 0;
+    const char *slash = name ? strrchr(name, '/') : NULL;
+    if (slash && slash[1])
+        memmove(name, slash + 1, strlen(slash + 1) + 1);
+    return name;
+}

@@ -34,8 +34,10 @@ enum {
     CLI_MODELS = 1 << 26, /* list */
     CLI_REMOVE = 1 << 27, /* rm */
     CLI_SHOW = 1 << 28,
+    CLI_BATCH = 1 << 19,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
-    CLI_FORWARD = CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX | CLI_SERVE,
+    CLI_FORWARD =
+        CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX | CLI_SERVE | CLI_BATCH,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT |
                CLI_MERGE | CLI_SHOW,
     CLI_HUB = CLI_PULL | CLI_MODELS | CLI_REMOVE,
@@ -78,6 +80,7 @@ typedef struct cli_serving {
     int64_t max_memory;
     double timeout, drain_seconds, max_pause, load_timeout;
     bool allow_anonymous, log_prompts, no_recurrent, preload;
+    const char *part; /* batch: "2/8" */
 } cli_serving;
 
 /* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */

@@ -44,7 +44,7 @@ static zamba_status fail(zamba_error *err, zamba_status code, const char *fmt, .
 
 /* ---- a request ---- */
 
-static void name_exchange(sv_exchange *e)
+void sv_exchange_name(sv_exchange *e)
 {
     unsigned char random[12];
     int ok = 0;
@@ -69,7 +69,7 @@ static void *on_uri(void *http, const char *uri, struct MHD_Connection *c)
         return NULL;
     e->connection = c;
     e->conn = conn;
-    name_exchange(e);
+    sv_exchange_name(e);
     pthread_mutex_lock(&h->table_lock);
     conn->current = e;
     pthread_mutex_unlock(&h->table_lock);

@@ -97,6 +97,8 @@ struct sv_exchange {
     void (*run)(sv_exchange *r, void *user);
     void (*done)(void *user);
     void *user;
+    void (*finished)(sv_exchange *e, void *user); /* or NULL: no worker will have it any more */
+    void *finished_user;
 
     /* under the workers' lock */
     sv_turn turn;
@@ -141,6 +143,8 @@ struct sv_http {
 
 /* exchange.c */
 sv_exchange *sv_exchange_new(sv_http *h, const char *uri);
+/* Give it its random id. */
+void sv_exchange_name(sv_exchange *e);
 void sv_exchange_unref(sv_exchange *e);
 /* Nobody reads any more: let libmicrohttpd and the pump know. */
 void sv_exchange_leave(sv_exchange *e);

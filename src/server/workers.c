@@ -52,6 +52,8 @@ static void *run(void *http)
             e->turn = SV_RESTING;
         if (finished) {
             pthread_mutex_unlock(&h->work_lock);
+            if (e->finished)
+                e->finished(e, e->finished_user);
             sv_exchange_unref(e);
             pthread_mutex_lock(&h->work_lock);
         }
