@@ -104,8 +104,8 @@ size_t zb_bb_plan_find(const zb_bb_plan *p, const char *name);
 
 /* A linear map as the products read it; made by zb_bb_changed. */
 typedef struct zb_bb_packed {
-    zb_mat mat;
-    size_t cols; /* of x, which int8 pads to mat.cols */
+    zb_panels panels; /* f32, bf16                                        */
+    zb_mat mat;       /* ZB_Q8_0, its columns padded; data NULL: panels   */
 } zb_bb_packed;
 
 struct zamba_backbone {
@@ -116,7 +116,7 @@ struct zamba_backbone {
     float *params;        /* [plan.n_floats]  */
     float *derived;       /* [plan.derived_floats] */
     zb_bb_packed *packed; /* [n_linears]      */
-    void *packed_data;    /* NULL: the packed maps point into params */
+    void *packed_data;    /* what they point into */
     size_t packed_bytes;
     float *ones; /* [4 H] */
     int stale;   /* params were changed since the last zb_bb_changed */
@@ -125,6 +125,8 @@ struct zamba_backbone {
 /* Parameters have changed: make the derived tables and, if `pack`, the packed maps again. A trainer calls it with pack
  * 0 before each pass with exact = 1 (only `derived` is read then) and with pack 1 when others may look. */
 zamba_status zb_bb_changed(zamba_backbone *b, int pack, zamba_error *err);
+/* The same when only the tensor at this offset has. */
+zamba_status zb_bb_changed_at(zamba_backbone *b, size_t offset, zamba_error *err);
 
 /* ---- A pass --------------------------------------------------------------------------------------------------- */
 

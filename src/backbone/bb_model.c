@@ -195,7 +195,7 @@ zamba_status zamba_backbone_parameter_set(zamba_backbone *b, const char *name, c
     if (!zb_bb_finite(data, n))
         return zb_fail(err, ZAMBA_E_ARG, "%s: a number is not finite", r->name);
     memcpy(b->params + r->offset, data, n * sizeof(float));
-    return zb_bb_changed(b, 1, err);
+    return zb_bb_changed_at(b, r->offset, err);
 }
 
 zamba_status zamba_backbone_load_weights(zamba_backbone *b, const char *path, zamba_error *err)

@@ -110,24 +110,31 @@ void zb_bb_norm_pass(const zb_bb_pass *p, const zb_bb_norm *norm, float *y, cons
 
 /* ---- products ---- */
 
-#define SPLIT ((size_t)64) /* rows of the matrix of one task */
+#define SPLIT ((size_t)ZB_PANEL) /* rows of the matrix of one task */
 
 typedef struct product_job {
     const zb_kernels *k;
-    const zb_mat *w;
+    const zb_panels *panels;
+    const zb_mat *w; /* NULL: panels */
+    const float *bias;
     float *y;
     const float *x;
-    const zb_q8_rows *q;
-    size_t ld_y, ld_x, rows;
-    int accumulate;
+    const zb_q8_rows *q; /* NULL: w is f32 */
+    size_t n_out, n_in, rows;
 } product_job;
 
 static void product_part(const product_job *j, size_t row0, size_t row1)
 {
+    if (j->w == NULL) {
+        j->k->panels(j->y, j->n_out, j->x, j->n_in, j->rows, j->panels, j->bias, row0, row1);
+        return;
+    }
+    for (size_t r = 0; j->bias && r < j->rows; r++)
+        memcpy(j->y + r * j->n_out + row0, j->bias + row0, (row1 - row0) * sizeof(float));
     if (j->q)
-        j->k->matmul_q8(j->y, j->ld_y, j->q, j->rows, j->w, row0, row1, j->accumulate);
+        j->k->matmul_q8(j->y, j->n_out, j->q, j->rows, j->w, row0, row1, j->bias != NULL);
     else
-        j->k->matmul(j->y, j->ld_y, j->x, j->ld_x, j->rows, j->w, row0, row1, j->accumulate);
+        j->k->matmul(j->y, j->n_out, j->x, j->n_in, j->rows, j->w, row0, row1, j->bias != NULL);
 }
 
 static void product_task(void *ctx, size_t task, int worker)
@@ -135,7 +142,7 @@ static void product_task(void *ctx, size_t task, int worker)
     const product_job *j = ctx;
     const size_t end = (task + 1) * SPLIT;
     (void)worker;
-    product_part(j, task * SPLIT, end < j->w->rows ? end : j->w->rows);
+    product_part(j, task * SPLIT, end < j->n_out ? end : j->n_out);
 }
 
 static size_t widest_input(const zb_bb_plan *p)
@@ -194,17 +201,21 @@ void zb_bb_product(const zb_bb_pass *p, const zb_bb_linear *l, float *y, const f
     const zamba_backbone *b = p->b;
     const zb_bb_packed *packed = &b->packed[l->index];
     const zb_mat plain = {.data = b->params + l->w, .rows = l->out, .cols = l->in, .ld = l->in, .dtype = ZB_F32};
-    const zb_mat *w = p->exact ? &plain : &packed->mat;
-    product_job j = {.k = b->k, .w = w, .y = y, .x = x, .ld_y = l->out, .ld_x = l->in, .rows = rows};
+    product_job j = {.k = b->k,
+                     .panels = &packed->panels,
+                     .bias = with_bias && l->b != ZB_BB_NONE ? b->params + l->b : NULL,
+                     .y = y,
+                     .x = x,
+                     .n_out = l->out,
+                     .n_in = l->in,
+                     .rows = rows};
     zb_q8_rows q;
-    if (w->dtype == ZB_Q8_0) {
-        q = to_bytes(p, x, rows, l->in, w->cols);
+    if (p->exact) {
+        j.w = &plain;
+    } else if (packed->mat.data) {
+        q = to_bytes(p, x, rows, l->in, packed->mat.cols);
         j.q = &q;
-    }
-    if (with_bias && l->b != ZB_BB_NONE) {
-        for (size_t r = 0; r < rows; r++)
-            memcpy(y + r * l->out, b->params + l->b, l->out * sizeof(float));
-        j.accumulate = 1;
+        j.w = &packed->mat;
     }
     if (p->pool && l->out > SPLIT && rows * l->in * l->out > ((size_t)1 << 16))
         zb_pool_run(p->pool, (l->out + SPLIT - 1) / SPLIT, product_task, &j);

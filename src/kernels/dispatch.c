@@ -19,6 +19,7 @@ static const zb_kernels kernels_ref = {
     .outer = zb_outer_ref,
     .matmul_bf16 = zb_matmul_bf16_ref,
     .matmul_q8 = zb_matmul_q8_ref,
+    .panels = zb_panels_ref,
     .q8_types = ZB_Q8_TYPES_REF,
     .to_q8 = zb_to_q8_ref,
     .unpack = zb_row_to_f32,
@@ -61,6 +62,7 @@ static const zb_kernels kernels_ref = {
     X(matmul)                                                                                                          \
     X(matmul_bf16)                                                                                                     \
     X(matmul_q8)                                                                                                       \
+    X(panels)                                                                                                          \
     X(to_q8)                                                                                                           \
     X(turn)                                                                                                            \
     X(unpack)                                                                                                          \

@@ -29,6 +29,23 @@ static inline const void *zb_mat_row(const zb_mat *w, size_t r)
     return (const char *)w->data + (w->group > 0 ? r / ZB_TURN_ROWS * w->group : r * zb_row_bytes(w->dtype, w->ld));
 }
 
+/* A weight matrix [rows, cols] that is read again and again and lies in the caches, as panels of ZB_PANEL rows side by
+ * side (the last: as many as are left, filled up with zeros to a multiple of 16): of f32 [cols][width]; of bf16
+ * [cols / 2 rounded up][width] of 32 bits, column 2j in the low half and 2j + 1 in the high one. */
+#define ZB_PANEL 64
+typedef struct zb_panels {
+    const void *data; /* aligned to 64 */
+    size_t rows, cols;
+    zb_dtype dtype; /* ZB_F32, ZB_BF16 */
+} zb_panels;
+
+size_t zb_panels_bytes(const zb_panels *w);            /* rows >= 1; w->data is not looked at                    */
+size_t zb_panel_width(const zb_panels *w, size_t row); /* of the panel in which a row is ...                    */
+size_t zb_panel_at(const zb_panels *w, size_t row);    /* ... and the bytes before it                           */
+float zb_panel_number(const zb_panels *w, size_t row, size_t col);
+/* from [rows, cols]; bf16: rounded as zb_f32_bf16. */
+void zb_panels_pack(void *to, const zb_panels *w, const float *from);
+
 /* Rows of activations in 8 bits, for weights in blocks: numbers k of a row in runs of ZB_Q8_RUN (the last may be
  * shorter, a multiple of 32), x = scale q with scale = greatest magnitude / 127 and q rounded to nearest even, so that
  * -128 does not occur. sum: of the bytes of each 16, for types whose numbers have an offset. A row of another length
@@ -121,6 +138,11 @@ typedef struct zb_kernels {
      * come out faster; row0 is a multiple of 16. */
     void (*matmul_q8)(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
                       int accumulate);
+
+    /* y[i*ld_y + r] = (bias ? bias[r] : 0) + sum over k, in rising order, of x[i*ld_x + k] w[r, k]; rows r in [row0,
+     * row1), i in [0, m). row0 is a multiple of ZB_PANEL, row1 too or w->rows. */
+    void (*panels)(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_panels *w, const float *bias,
+                   size_t row0, size_t row1);
 
     /* n numbers (a multiple of 32) of one row to 8 bits, see zb_q8_rows: q [n], scale [n / ZB_Q8_RUN rounded up],
      * sum [n / 16]. x begins at a run. */

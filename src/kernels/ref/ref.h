@@ -13,6 +13,8 @@ void zb_matmul_bf16_ref(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
                         size_t row1, int accumulate);
 void zb_matmul_q8_ref(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
                       int accumulate);
+void zb_panels_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_panels *w, const float *bias,
+                   size_t row0, size_t row1);
 #define ZB_Q8_TYPES_REF (((1u << ZB_N_DTYPES) - 1) & ~((1u << ZB_N_FLOATS) - 1)) /* all that are in blocks */
 void zb_to_q8_ref(int8_t *q, float *scale, int16_t *sum, const float *x, size_t n);
 void zb_to_bf16_ref(uint16_t *y, const float *x, size_t n);

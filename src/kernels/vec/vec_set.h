@@ -8,6 +8,7 @@
 #include "kernels/vec/vec_ops.h"
 #include "kernels/vec/vec_math.h"
 #include "kernels/vec/vec_products.h"
+#include "kernels/vec/vec_panels.h"
 #include "kernels/vec/vec_rows.h"
 #include "kernels/vec/vec_kv.h"
 #include "kernels/vec/vec_attention.h"
@@ -33,6 +34,7 @@ const zb_kernels VEC_SET = {
     .name = VEC_NAME,
     .matmul = matmul,
     .outer = outer,
+    .panels = panels_product,
     .matmul_bf16 = matmul_bf16,
     .to_bf16 = to_bf16,
     .rmsnorm = rmsnorm,
