@@ -25,7 +25,7 @@ static void check_shape(const zb_kernels *k, size_t m, size_t rows, size_t cols,
                 sum += (double)x[i * cols + c] * (double)zb_panel_number(&p, r, c);
                 most += fabs((double)x[i * cols + c] * (double)zb_panel_number(&p, r, c));
             }
-            if (!(fabs(sum - (double)y[i * rows + r]) <= 2e-7 * most)) /* a chain of roundings to f32 */
+            if (!(fabs(sum - (double)y[i * rows + r]) <= 6e-8 * (double)(cols + 1) * most)) /* a rounding a term */
                 fail_msg("%s: %s, m %zu, %zux%zu: y[%zu, %zu] is %g, not %g", k->name, zb_dtype_name(t), m, rows, cols,
                          i, r, (double)y[i * rows + r], sum);
         }
