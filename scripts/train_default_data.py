@@ -17,6 +17,8 @@ ASK = ["Tell me a story called {title}.", "Write a little story: {title}.", "Ple
        "I would like to hear a story. Its name is {title}."]
 ANY = ["Tell me a story.", "Tell me a little story.", "Can you tell me a story, please?", "I want to hear a story."]
 
+GO_ON = ["Go on with this story: {first}", "How does this go on? {first}", "Continue: {first}"]
+
 
 def text(path):
     if path.suffix == ".xz":
@@ -46,6 +48,22 @@ def stories(folder, chance, longest=1800):
     return out
 
 
+def passages(books, chance, n, longest=1700):
+    """Places of the books that begin with a paragraph, to be gone on with from their first sentence: so that what was
+    learned from books is not forgotten over the rest."""
+    out = []
+    documents = [d.strip() for d in text(books).split("<|endoftext|>") if len(d) > 2 * longest]
+    while len(out) < n:
+        document = chance.choice(documents)
+        start = document.find("\n\n", chance.randrange(len(document) - longest)) + 2
+        first, _, rest = document[start:start + longest].partition(". ")
+        rest = rest[:max(rest.rfind(". "), rest.rfind('."')) + 1]
+        if 20 <= len(first) <= 300 and len(rest) >= 300:
+            out.append({"messages": [{"role": "user", "content": chance.choice(GO_ON).format(first=first + ".")},
+                                     {"role": "assistant", "content": rest}]})
+    return out
+
+
 def short(row, most):
     return sum(len(m["content"]) for m in row["messages"]) <= most
 
@@ -67,6 +85,7 @@ def main():
     for row in rows(a.data / "sft/identity_template.jsonl"):
         filled = re.sub(r"\{\{author\}\}", "the zamba project", re.sub(r"\{\{name\}\}", "Zamba", json.dumps(row)))
         talk += [json.loads(filled)] * 3
+    talk += passages(a.data / "pretrain-children/train.txt.xz", chance, 1500)
     talk = stories(a.data, chance) + [{"messages": row["messages"]} for row in talk if short(row, 3000)]
     chance.shuffle(talk)
     held = len(talk) // 50
