@@ -24,7 +24,7 @@ ROOMS = {
     "kernels": {"core", "quant"},
     "tok": {"core", "io"},
     "model": {"core", "io", "quant", "kernels"},
-    "train": {"core", "io", "kernels", "tok", "quant", "model"},
+    "train": {"core", "io", "kernels", "tok", "quant", "model", "backbone"},
     "backbone": {"core", "io", "quant", "kernels"},
     "replay": {"core", "io"},
     "hub": {"core", "io"},

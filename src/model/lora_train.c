@@ -216,7 +216,7 @@ static zamba_status round_base(zb_params *p, zamba_error *err)
 
 zamba_status zb_params_open_lora(zb_params *p, zamba_model *m, const zb_lora_options *o, int bf16, zamba_error *err)
 {
-    *p = (zb_params){.m = m};
+    *p = (zb_params){.m = m, .pool = m->pool, .n_threads = m->n_threads_batch, .kernels = m->kernels};
     zamba_status st = check_options(m, o, err);
     if (st != ZAMBA_OK)
         return st;

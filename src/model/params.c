@@ -66,7 +66,12 @@ void zb_params_compute(zamba_model *m, int bf16)
 
 zamba_status zb_params_open(zb_params *p, zamba_model *m, int bf16, zamba_error *err)
 {
-    *p = (zb_params){.m = m, .n = m->plan.n_specs, .specs = m->plan.specs};
+    *p = (zb_params){.m = m,
+                     .pool = m->pool,
+                     .n_threads = m->n_threads_batch,
+                     .kernels = m->kernels,
+                     .n = m->plan.n_specs,
+                     .specs = m->plan.specs};
     zamba_status st = check_types(p, err);
     if (st != ZAMBA_OK)
         return st;
@@ -123,14 +128,14 @@ static void range_task(void *ctx, size_t task, int worker)
 void zb_params_each(const zb_params *p, zb_range_fn fn, void *ctx)
 {
     range_run r = {p, fn, ctx};
-    zb_pool_run_on(p->m->pool, p->m->n_threads_batch, (p->floats + RANGE - 1) / RANGE, range_task, &r);
+    zb_pool_run_on(p->pool, p->n_threads, (p->floats + RANGE - 1) / RANGE, range_task, &r);
 }
 
 static void round_range(void *ctx, size_t begin, size_t end, int worker)
 {
     zb_params *p = ctx;
     (void)worker;
-    p->m->kernels->to_bf16(p->bf16 + begin, p->value + begin, end - begin);
+    p->kernels->to_bf16(p->bf16 + begin, p->value + begin, end - begin);
 }
 
 void zb_params_changed(zb_params *p)

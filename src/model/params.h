@@ -7,7 +7,10 @@
 #include "model/model.h"
 
 typedef struct zb_params {
-    zamba_model *m;
+    zamba_model *m; /* NULL: of no language model; then only values, gradients and specs are there, whoever owns them */
+    zb_pool *pool;  /* how the arenas are worked on: the model's                                                      */
+    int n_threads;
+    const zb_kernels *kernels;
     size_t n;             /* tensors                                                                          */
     const zb_spec *specs; /* [n]: names, shapes, decay; the plan's, or an adapter's                            */
     size_t *at;           /* [n + 1]: tensor i stands at value + at[i]; zeros between its end and at[i + 1]    */

@@ -42,7 +42,7 @@ zamba_status zb_optimizer_reserve(zb_optimizer *o, zamba_error *err)
 
 static void run_ranges(const zb_params *p, size_t n_floats, zb_task_fn fn, void *ctx)
 {
-    zb_pool_run_on(p->m->pool, p->m->n_threads_batch, (n_floats + RANGE - 1) / RANGE, fn, ctx);
+    zb_pool_run_on(p->pool, p->n_threads, (n_floats + RANGE - 1) / RANGE, fn, ctx);
 }
 
 /* ---- the norm ---- */
@@ -52,7 +52,7 @@ static void sum_task(void *ctx, size_t task, int worker)
     const zb_optimizer *o = ctx;
     const size_t at = o->begin + task * RANGE, n = o->end - at < RANGE ? o->end - at : RANGE;
     (void)worker;
-    o->sums[task] = o->p->m->kernels->sum_squares(o->p->grad + at, n);
+    o->sums[task] = o->p->kernels->sum_squares(o->p->grad + at, n);
 }
 
 double zb_optimizer_sum_squares(const zb_optimizer *o)
@@ -97,8 +97,8 @@ static void update_task(void *ctx, size_t task, int worker)
         const size_t last = p->at[i + 1] < end ? p->at[i + 1] : end;
         const zb_adamw *how = r->decay_all || p->specs[i].decay ? &r->with : &r->without;
         if (last > at)
-            p->m->kernels->adamw(p->value + at, o->m + (at - o->begin), o->v + (at - o->begin), p->grad + at, last - at,
-                                 how);
+            p->kernels->adamw(p->value + at, o->m + (at - o->begin), o->v + (at - o->begin), p->grad + at, last - at,
+                              how);
         at = last;
     }
 }
@@ -143,7 +143,7 @@ static void scale_range(void *ctx, size_t begin, size_t end, int worker)
 {
     const scale_run *r = ctx;
     (void)worker;
-    r->p->m->kernels->scale(r->p->grad + begin, r->p->grad + begin, r->by, end - begin);
+    r->p->kernels->scale(r->p->grad + begin, r->p->grad + begin, r->by, end - begin);
 }
 
 void zb_gradients_scale(const zb_params *p, float by)
