@@ -152,6 +152,32 @@ class Batch(Case):
         self.fails(run("batch", path, MODEL, "-o", self.folder / "x", "--part", "5/4"), 2, "--part 5/4")
         self.fails(run("batch", "-", MODEL, "--part", "1/4"), 1, "standard input")
 
+    def test_slurm(self):
+        """The array of deploy/: two tasks, each with its part; the second is stopped and queued again."""
+        requests = [story(i, 20) for i in range(80)]
+        path, out = self.write(requests), self.folder / "out.jsonl"
+        self.file("scontrol", '#!/bin/sh\necho "$@" >"$0.said"\n').chmod(0o755)
+        script = ["bash", str(ROOT / "deploy" / "zamba-batch.slurm"), str(path), str(out), str(MODEL), "--slots", "2"]
+
+        def task(number):
+            env = environment(ZAMBA=PROGRAM, SLURM_ARRAY_TASK_MIN="1", SLURM_ARRAY_TASK_MAX="2", SLURM_ARRAY_TASK_COUNT="2",
+                              SLURM_ARRAY_TASK_ID=number, SLURM_ARRAY_JOB_ID="77", SLURM_CPUS_PER_TASK="1",
+                              PATH=f"{self.folder}:{os.environ['PATH']}")
+            return subprocess.Popen(script, env=env, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+        self.assertEqual(task(1).wait(TIMEOUT), 0)
+        mine, limit = self.folder / "out.jsonl.00002-of-00002", time.time() + TIMEOUT
+        child = task(2)
+        while time.time() < limit and (not mine.exists() or mine.read_bytes().count(b"\n") < 2):
+            time.sleep(0.005)
+        child.send_signal(signal.SIGUSR1)
+        self.assertEqual(child.wait(TIMEOUT), 0)
+        self.assertLess(len(answers(mine)), 40)
+        self.assertEqual((self.folder / "scontrol.said").read_text(), "requeue 77_2\n")
+        self.assertEqual(task(2).wait(TIMEOUT), 0)
+        got = answers(self.folder / "out.jsonl.00001-of-00002") + answers(mine)
+        self.assertEqual([line["custom_id"] for line in got], [r["custom_id"] for r in requests])
+
     def test_pipes(self):
         result = run("batch", "-", MODEL, stdin=json.dumps(story(1)) + "\n" + json.dumps(story(2)))
         self.assertEqual(result.code, 0, result.err)
