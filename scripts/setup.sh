@@ -11,7 +11,7 @@ set -eu
 
 # libssl-dev: libcurl uses OpenSSL anyway, and its libcrypto sums what comes from the hub (with the CPU's instructions).
 build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libzstd-dev libedit-dev libmicrohttpd-dev
-    libcurl4-openssl-dev libssl-dev"
+    libcurl4-openssl-dev libssl-dev libsqlite3-dev gzip"
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
 ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
@@ -45,7 +45,7 @@ missing_tools() {
     for tool in cc make cmake pkg-config; do
         command -v $tool >/dev/null 2>&1 || echo $tool
     done
-    libraries="jansson libzstd libedit libmicrohttpd libcurl libcrypto"
+    libraries="jansson libzstd libedit libmicrohttpd libcurl libcrypto sqlite3"
     if [ $level != build ]; then
         libraries="$libraries cmocka"
         for python in python3 /usr/bin/python3; do

@@ -49,6 +49,7 @@ static void serve(const serving_bench *b, const cli_args *args, int to)
     mine.json = true;
     mine.verbose = false;
     mine.serving.port = 0;
+    mine.serving.no_history = true;
     mine.serving.slots = (int64_t)b->widest;
     const int code = dup2(to, STDOUT_FILENO) >= 0 ? cmd_serve(&mine) : 1;
     _exit(out_flush() ? code : 1);

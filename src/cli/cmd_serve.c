@@ -22,6 +22,11 @@ int cmd_serve(const cli_args *args)
     return cli_error("this build has no server: libmicrohttpd was not there when it was made");
 }
 
+int cmd_app(const cli_args *args)
+{
+    return cmd_serve(args);
+}
+
 #else
 
 #include "api_fields.h"
@@ -29,6 +34,8 @@ int cmd_serve(const cli_args *args)
 #include "http.h"
 #include "hub.h"
 #include "metrics.h"
+#include "page.h"
+#include "serve_run.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -43,6 +50,7 @@ typedef struct serving {
     size_t n_places, n_named;
     sv_models *models;
     sv_app app;
+    sv_page *page;
     sv_route *routes;
     size_t n_routes;
     sv_http *http;
@@ -298,7 +306,33 @@ static int open_models(serving *s)
                       .slots = (size_t)o->slots,
                       .log_prompts = o->log_prompts,
                       .timeout = o->timeout,
-                      .started = (double)time(NULL)};
+                      .started = (double)time(NULL),
+                      .cache_bytes = (uint64_t)o->cache_ram * MIB,
+                      .states_bytes = (uint64_t)o->states_size * MIB};
+    return 0;
+}
+
+/* ---- the page ---- */
+
+bool serving_data(const cli_args *args, char out[1024])
+{
+    if (args->serving.data)
+        return (size_t)snprintf(out, 1024, "%s", args->serving.data) < 1024;
+    return sv_page_data(out, 1024);
+}
+
+static int open_page(serving *s)
+{
+    const cli_serving *o = &s->args->serving;
+    char data[1024];
+    const bool keeps = !o->no_history && serving_data(s->args, data);
+    zamba_error err = {0};
+    if (!keeps && !o->no_history)
+        cli_warn("chats are not kept: there is no folder for them (--data)");
+    const sv_page_options page = {.data = keeps ? data : NULL, .runs = o->runs, .say = log_line};
+    if (sv_page_open(&s->page, &s->app, &page, &err) != ZAMBA_OK)
+        return cli_fail(&err);
+    s->app.page = s->page;
     return 0;
 }
 
@@ -309,12 +343,15 @@ static int listen_now(serving *s)
     const cli_serving *o = &s->args->serving;
     sv_http_options http = sv_http_defaults();
     zamba_error err = {0};
-    s->n_routes = sv_n_api_routes + sv_n_metrics_routes;
+    size_t n_page;
+    const sv_route *page = sv_page_routes(s->page, &n_page);
+    s->n_routes = sv_n_api_routes + sv_n_metrics_routes + n_page;
     s->routes = calloc(s->n_routes, sizeof *s->routes);
     if (!s->routes)
         return cli_error("out of memory");
     memcpy(s->routes, sv_api_routes, sv_n_api_routes * sizeof *s->routes);
     memcpy(s->routes + sv_n_api_routes, sv_metrics_routes, sv_n_metrics_routes * sizeof *s->routes);
+    memcpy(s->routes + sv_n_api_routes + sv_n_metrics_routes, page, n_page * sizeof *s->routes);
     http.host = o->host ? o->host : http.host;
     http.port = (int)o->port;
     http.keys = s->keys;
@@ -335,12 +372,11 @@ static int listen_now(serving *s)
     return 0;
 }
 
-static int say_ready(const serving *s)
+static int say_ready(const serving *s, char url[320])
 {
     const char *host = s->args->serving.host ? s->args->serving.host : "127.0.0.1";
     const int brackets = strchr(host, ':') != NULL && *host != '[', port = sv_http_port(s->http);
-    char url[320];
-    snprintf(url, sizeof url, "http://%s%s%s:%d", brackets ? "[" : "", host, brackets ? "]" : "", port);
+    snprintf(url, 320, "http://%s%s%s:%d", brackets ? "[" : "", host, brackets ? "]" : "", port);
     if (s->args->json)
         out_json(json_pack("{s:s, s:i, s:o, s:i}", "listening", url, "port", port, "model",
                            cli_json_text(s->places[0].name, strlen(s->places[0].name)), "pid", (int)getpid()),
@@ -386,6 +422,7 @@ static void wait_for_signal(void)
 static void end(serving *s)
 {
     sv_http_close(s->http);
+    sv_page_close(s->page);
     sv_models_close(s->models);
     for (size_t i = 0; i < s->n_places; i++) {
         free((void *)s->places[i].name);
@@ -398,28 +435,53 @@ static void end(serving *s)
     free(s->keys_text);
 }
 
-int cmd_serve(const cli_args *args)
+/* Both kinds of answers have the same time: those that a client waits for, and the page's. */
+static void drain(serving *s)
+{
+    const double patience = s->args->serving.drain_seconds;
+    struct timespec begun, now;
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    sv_page_leave(s->page);
+    bool all = sv_http_drain(s->http, patience);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const double left = patience - (double)(now.tv_sec - begun.tv_sec) - 1e-9 * (double)(now.tv_nsec - begun.tv_nsec);
+    all = sv_page_drain(s->page, left > 0 ? left : 0) && all;
+    if (!all)
+        cli_warn("answers were cut off after %g s (--drain-seconds)", patience);
+}
+
+int serving_run(const cli_args *args, void (*ready)(const char *url))
 {
     serving s = {.args = args};
+    char url[320];
     int code = read_keys(&s);
     if (code == 0)
         code = find_models(&s);
     if (code == 0)
         code = open_models(&s);
     if (code == 0)
+        code = open_page(&s);
+    if (code == 0)
         code = listen_now(&s);
     if (code == 0)
         code = catch_signals();
     if (code == 0)
-        code = say_ready(&s);
+        code = say_ready(&s, url);
     if (code == 0) {
+        sv_page_listens(s.page, url);
+        if (ready)
+            ready(url);
         wait_for_signal();
         cli_note("no new requests; waiting for answers under way");
-        if (!sv_http_drain(s.http, args->serving.drain_seconds))
-            cli_warn("answers were cut off after %g s (--drain-seconds)", args->serving.drain_seconds);
+        drain(&s);
     }
     end(&s);
     return code;
+}
+
+int cmd_serve(const cli_args *args)
+{
+    return serving_run(args, NULL);
 }
 
 #endif

@@ -148,6 +148,12 @@ const cli_command cli_commands[] = {
      "zamba serve Zamba2-1.2B-instruct --models-dir models --max-memory 12000 --keep-alive 10m\n"
      "curl http://127.0.0.1:8080/v1/chat/completions -H \"Content-Type: application/json\" \\\n"
      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'"},
+    {"app", CLI_SERVE, cmd_app, "[MODEL...]", "open the page in the browser",
+     "Opens the page of the server that runs with this data folder. If there is none, starts one as `zamba serve` does "
+     "and stays until Ctrl-C; if the port is taken, at another one.\n\n"
+     "The browser is the one that the system opens pages with, or that BROWSER names. docs/PAGE.md has the whole story.",
+     "zamba app\n"
+     "zamba app Zamba2-2.7B-instruct --runs runs"},
     {"batch", CLI_BATCH, cmd_batch, "IN.jsonl [MODEL]", "answer a file of requests, in OpenAI's batch form",
      "Each line of IN.jsonl is a request, {\"custom_id\", \"method\": \"POST\", \"url\", \"body\"}, of "
      "/v1/chat/completions, /v1/completions or /v1/embeddings; - is standard input. They are answered by the code of "

@@ -37,6 +37,7 @@ int cmd_data(const cli_args *args);
 int cmd_train(const cli_args *args);
 int cmd_train_tokenizer(const cli_args *args);
 int cmd_serve(const cli_args *args);
+int cmd_app(const cli_args *args);
 int cmd_batch(const cli_args *args);
 int cmd_pull(const cli_args *args);
 int cmd_list(const cli_args *args);

@@ -375,6 +375,12 @@ const cli_option cli_options[] = {
      "Where states that clients save outlive the program."},
     {"states-size", 0, CLI_INT, "MIB", CLI_SERVE, G_STATE, AT(serving.states_size), 1, 1e9, NULL,
      "Most bytes of states that clients save."},
+    {"data", 0, CLI_TEXT, "FOLDER", CLI_SERVE, G_STATE, AT(serving.data), 0, 0, "the user's data folder/zamba",
+     "Where the chats of the page are kept (history.db)."},
+    {"no-history", 0, CLI_FLAG, NULL, CLI_SERVE, G_STATE, AT(serving.no_history), 0, 0, "",
+     "Chats of the page end with the server."},
+    {"runs", 0, CLI_TEXT, "FOLDER", CLI_SERVE, G_STATE, AT(serving.runs), 0, 0, "",
+     "Show the training runs and charts in this folder on the page."},
     {"api-key", 0, CLI_LIST, "KEY", CLI_SERVE, G_ACCESS, AT(serving.api_keys), 0, 0, "",
      "Ask for this key (Authorization: Bearer KEY) everywhere but at /health, /livez, /readyz. May be given more than "
      "once; other users see it in the list of processes, so --api-key-file is better."},

@@ -74,12 +74,13 @@ typedef struct cli_training {
 /* What `zamba serve` is told; sizes in MiB, times in seconds. */
 typedef struct cli_serving {
     const char *host, *alias, *api_key_file, *cache_folder, *states_folder, *models_dir, *keep_alive;
+    const char *data, *runs;
     cli_list api_keys, origins, hosts;
     int64_t port, slots, queue, queue_per_key, prefill_tokens, cache_ram, cache_folder_size, states_size, memory;
     int64_t max_body, max_connections, max_connections_per_address, requests_per_minute;
     int64_t max_memory;
     double timeout, drain_seconds, max_pause, load_timeout;
-    bool allow_anonymous, log_prompts, no_recurrent, preload;
+    bool allow_anonymous, log_prompts, no_recurrent, preload, no_history;
     const char *part; /* batch: "2/8" */
 } cli_serving;
 

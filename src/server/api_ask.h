@@ -37,5 +37,9 @@ int sv_ask_chat(sv_ask *a, const json_t *o, const json_t *messages, const json_t
 int sv_ask_compile(sv_ask *a, sv_bad *bad);
 /* The constraint of one answer; none: state NULL. It may outlive the ask. */
 int sv_ask_constraint(const sv_ask *a, sv_constraint *out, sv_bad *bad);
+/* Start the job of answer `index` to one of the prompts, for whoever `key` is; the rest as sv_job_start. timeout: of
+ * the server; 0: none. */
+zamba_status sv_ask_start(const sv_ask *a, size_t prompt, size_t index, const char *key, double timeout, sv_job **job,
+                          void (*wake)(void *user), void *user, double *retry_after, zamba_error *err);
 
 #endif

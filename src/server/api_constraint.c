@@ -3,6 +3,7 @@
 #include "api_ask.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,4 +94,33 @@ int sv_ask_constraint(const sv_ask *a, sv_constraint *out, sv_bad *bad)
     sv_shared_grammar_ref(f->shared);
     *out = (sv_constraint){f, mask, accept_id, close_follower};
     return 1;
+}
+
+zamba_status sv_ask_start(const sv_ask *a, size_t prompt, size_t index, const char *key, double timeout, sv_job **job,
+                          void (*wake)(void *user), void *user, double *retry_after, zamba_error *err)
+{
+    const sv_prompt *p = a->prompts + prompt;
+    sv_bad bad = {0};
+    sv_request q = a->request;
+    q.prompt = p->ids;
+    q.n_prompt = p->n;
+    q.borders = p->borders;
+    q.n_borders = p->n_borders;
+    q.sampler.seed = a->seed + index % a->n;
+    q.sampler.n_top = q.top_logprobs > 0 ? q.top_logprobs : 0;
+    q.key = key;
+    if (timeout > 0 && (q.seconds <= 0 || q.seconds > timeout))
+        q.seconds = timeout;
+    if (!sv_ask_constraint(a, &q.constraint, &bad)) {
+        err->code = ZAMBA_E_ARG;
+        snprintf(err->message, sizeof err->message, "%s", bad.message);
+        return err->code;
+    }
+    const zamba_status st = sv_job_start(job, a->served->engine, &q, wake, user, retry_after, err);
+    if (st != ZAMBA_OK) {
+        *job = NULL;
+        if (q.constraint.state)
+            q.constraint.close(q.constraint.state);
+    }
+    return st;
 }

@@ -139,35 +139,6 @@ static void refuse(sv_run *run, const sv_bad *bad)
     sv_http_end(run->r);
 }
 
-static zamba_status start_job(sv_run *run, sv_choice *c, double *retry_after, zamba_error *err)
-{
-    const sv_ask *a = &run->ask;
-    const sv_prompt *p = a->prompts + c->prompt;
-    sv_bad bad = {0};
-    sv_request q = a->request;
-    q.prompt = p->ids;
-    q.n_prompt = p->n;
-    q.borders = p->borders;
-    q.n_borders = p->n_borders;
-    q.sampler.seed = a->seed + c->index % a->n;
-    q.sampler.n_top = q.top_logprobs > 0 ? q.top_logprobs : 0;
-    q.key = sv_http_key(run->r);
-    if (run->app->timeout > 0 && (q.seconds <= 0 || q.seconds > run->app->timeout))
-        q.seconds = run->app->timeout;
-    if (!sv_ask_constraint(a, &q.constraint, &bad)) {
-        err->code = ZAMBA_E_ARG;
-        snprintf(err->message, sizeof err->message, "%s", bad.message);
-        return err->code;
-    }
-    const zamba_status st = sv_job_start(&c->job, a->served->engine, &q, sv_http_wake, run->r, retry_after, err);
-    if (st != ZAMBA_OK) {
-        c->job = NULL;
-        if (q.constraint.state)
-            q.constraint.close(q.constraint.state);
-    }
-    return st;
-}
-
 /* Start what may start. 0: the request failed, the reply is made. */
 static int start_jobs(sv_run *run)
 {
@@ -179,7 +150,8 @@ static int start_jobs(sv_run *run)
             return 1;
         double retry_after = 0;
         zamba_error err = {0};
-        const zamba_status st = start_job(run, c, &retry_after, &err);
+        const zamba_status st = sv_ask_start(&run->ask, c->prompt, c->index, sv_http_key(run->r), run->app->timeout,
+                                             &c->job, sv_http_wake, run->r, &retry_after, &err);
         if (st != ZAMBA_OK && retry_after > 0 && run->n_started > run->n_ended)
             return 1; /* one of ours will end, then again */
         if (st != ZAMBA_OK) {

@@ -12,6 +12,8 @@ typedef struct sv_app {
     double timeout;  /* seconds that an answer may take; 0: any */
     double started;  /* of time(): seconds since 1970 */
     struct sv_http *http;
+    struct sv_page *page;
+    uint64_t cache_bytes, states_bytes; /* of states read and saved, of each model; 0: none, as it comes */
 } sv_app;
 
 #endif

@@ -80,6 +80,13 @@ typedef struct sv_token {
     size_t n_top;
 } sv_token;
 
+/* A state that was kept in the cache: bytes 0: none. */
+typedef struct sv_kept {
+    uint64_t key; /* for sv_engine_holds */
+    uint64_t bytes;
+    size_t n_tokens;
+} sv_kept;
+
 typedef struct sv_event {
     struct sv_event *next; /* the queue's */
     sv_event_kind kind;
@@ -95,9 +102,10 @@ typedef struct sv_event {
     char *message;
     size_t n_prompt, n_generated, n_cached;
     double queued_s, prefill_s, decode_s;
-    sv_token *prompt_tokens; /* END, with prompt_logprobs: [n_prompt]; the first has no logprob (NaN)        */
-    float *hidden;           /* END, with want_hidden: [2, hidden]: mean, last                               */
-    char state_id[40];       /* END, with keep_state                                                         */
+    sv_token *prompt_tokens;          /* END, with prompt_logprobs: [n_prompt]; the first has no logprob (NaN)        */
+    float *hidden;                    /* END, with want_hidden: [2, hidden]: mean, last                               */
+    char state_id[40];                /* END, with keep_state                                                         */
+    sv_kept kept_prompt, kept_answer; /* END: the longest state of the prompt, and that of the whole         */
 } sv_event;
 
 /* Take a job in. `wake` (or NULL) is called by the engine's thread whenever there is a new event; it must not block,
@@ -112,6 +120,9 @@ zamba_status sv_job_start(sv_job **out, sv_engine *e, const sv_request *r, void 
 sv_event *sv_job_next(sv_job *j, int wait);
 void sv_event_free(sv_event *ev);
 
+/* Let an answer that is being written end here, as if it had its most tokens: its state is kept like any other's, and
+ * its END comes within a step. From any thread. */
+void sv_job_enough(sv_job *j);
 /* Stop the job (its state is free within a step) and forget it. From any thread; `wake` is not called after. */
 void sv_job_close(sv_job *j);
 
@@ -165,5 +176,7 @@ typedef struct sv_stats {
 } sv_stats;
 
 void sv_engine_stats(const sv_engine *e, sv_stats *s);
+/* Bytes of the state that sv_kept told of, 0: it is no longer in memory. Any thread. */
+uint64_t sv_engine_holds(const sv_engine *e, uint64_t key);
 
 #endif

@@ -222,6 +222,14 @@ json_t *sv_http_json(const sv_exchange *r)
     return r->json;
 }
 
+int sv_http_keep_json(sv_exchange *r, json_t *value)
+{
+    if (r->json)
+        return 0;
+    r->json = value;
+    return 1;
+}
+
 int sv_http_gone(const sv_exchange *r)
 {
     return atomic_load(&((sv_exchange *)r)->gone);

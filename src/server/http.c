@@ -123,6 +123,8 @@ static mhd_result queue_reply(sv_exchange *e)
         MHD_add_response_header(response, "Content-Type", e->content_type);
     MHD_add_response_header(response, "X-Request-Id", e->id);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (!sv_pairs_find(&e->reply_headers, "content-security-policy", 1)) /* whatever a browser makes of it */
+        MHD_add_response_header(response, "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
     if (!sv_pairs_find(&e->reply_headers, "cache-control", 1))
         MHD_add_response_header(response, "Cache-Control", "no-store");
     if (atomic_load(&e->http->draining))

@@ -39,7 +39,7 @@ enum {
  * of GET answers HEAD too. Errors are told in the shape of the API that the path belongs to: "/api/..." Ollama's
  * {"error": text}, all others OpenAI's {"error": {message, type, param, code}}. */
 typedef struct sv_route {
-    const char *method; /* "GET", "POST", "PUT", "DELETE" */
+    const char *method; /* "GET", "POST", "PUT", "PATCH", "DELETE" */
     const char *pattern;
     sv_handler handler;
     unsigned flags;
@@ -63,6 +63,8 @@ const char *sv_http_key(const sv_exchange *r);                      /* the key's
 /* With SV_ROUTE_JSON: the body's value (any type), borrowed. No duplicate keys, no lone surrogates, no NUL in keys,
  * depth at most 64. */
 json_t *sv_http_json(const sv_exchange *r);
+/* The value lives as long as the request now; zero: it has one already. In its handler, before a pump. */
+int sv_http_keep_json(sv_exchange *r, json_t *value);
 /* Nonzero: nobody reads any more. From any thread. */
 int sv_http_gone(const sv_exchange *r);
 /* "req-" and 24 hex digits, random: good for ids of replies, in the log and in the header x-request-id. */

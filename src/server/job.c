@@ -116,6 +116,7 @@ zamba_status sv_job_new(sv_job **out, sv_engine *e, zamba_model *m, const sv_req
     }
     atomic_init(&j->refs, 1);
     atomic_init(&j->cancelled, 0);
+    atomic_init(&j->enough, 0);
     j->engine = e;
     sv_engine_ref(e);
     j->stop_index = -1;
@@ -352,6 +353,11 @@ zamba_status sv_job_start(sv_job **out, sv_engine *e, const sv_request *r, void 
     }
     *out = j;
     return ZAMBA_OK;
+}
+
+void sv_job_enough(sv_job *j)
+{
+    atomic_store(&j->enough, 1);
 }
 
 void sv_job_close(sv_job *j)

@@ -21,7 +21,7 @@ typedef enum sv_phase {
 struct sv_job {
     sv_queued queued; /* first: the queue hands it back */
     atomic_int refs;  /* the caller's and the engine's  */
-    atomic_int cancelled;
+    atomic_int cancelled, enough;
     sv_engine *engine; /* counted */
 
     /* what was asked; constant */
@@ -51,6 +51,7 @@ struct sv_job {
     double admitted, read_at, last_token, longest_pause;
     zamba_stop stop;
     int32_t stop_index;
+    sv_kept kept_prompt;
     sv_event *end; /* made beforehand: the end can always be told */
 
     /* a state on its way from the disk */

@@ -100,12 +100,19 @@ static void plan_keeps(const sv_engine *e, sv_job *j, size_t parting)
     j->n_keep = n;
 }
 
+static void note_kept(sv_kept *k, const zamba_sequence *s)
+{
+    const size_t n = zamba_sequence_length(s);
+    *k = (sv_kept){.key = sv_cache_key(zamba_sequence_tokens(s), n), .bytes = zamba_sequence_bytes(s), .n_tokens = n};
+}
+
 void sv_keep_here(sv_engine *e, sv_job *j)
 {
     zamba_sequence *s;
     if (j->next_keep >= j->n_keep || j->keep_at[j->next_keep] != j->n_read)
         return;
     j->next_keep++;
+    note_kept(&j->kept_prompt, j->seq);
     if (!sv_cache_has(e->cache, j->r.prompt, j->n_read) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK)
         sv_cache_keep(e->cache, s);
 }
@@ -127,6 +134,7 @@ void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end)
             end->message = strdup(err.message);
     }
     if (caches) {
+        note_kept(&end->kept_answer, j->seq);
         sv_cache_keep(e->cache, j->seq);
         j->seq = NULL;
     }
@@ -279,6 +287,8 @@ static zamba_status from_cache(sv_engine *e, sv_job *j, zamba_error *err)
     if (st != ZAMBA_OK)
         return st;
     j->n_read = j->n_cached = l.n;
+    if (l.state != NULL)
+        note_kept(&j->kept_prompt, j->seq);
     if (uses_cache(e, j))
         count_lookup(e, l.how);
     begin(e, j, l.shared >= l.n + NEAR_END ? l.shared : 0);
@@ -323,6 +333,7 @@ static zamba_status take_fetched(sv_engine *e, sv_job *j, zamba_error *err)
         return st;
     }
     j->n_read = j->n_cached = n;
+    note_kept(&j->kept_prompt, j->seq);
     if (!sv_cache_has(e->cache, j->r.prompt, n) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK)
         sv_cache_keep(e->cache, s);
     count_lookup(e, SV_HIT);
@@ -346,6 +357,11 @@ zamba_status sv_begin(sv_engine *e, sv_job *j, zamba_error *err)
     if (j->phase == SV_READING)
         count_cached(e, j);
     return st;
+}
+
+uint64_t sv_engine_holds(const sv_engine *e, uint64_t key)
+{
+    return e->cache != NULL ? sv_cache_holds(e->cache, key) : 0;
 }
 
 int sv_make_room(sv_engine *e)

@@ -341,6 +341,30 @@ void sv_models_facts(const sv_models *models, size_t i, sv_facts *f)
     f->info.path = f->info.dialect = f->info.kv_k = f->info.kv_v = f->info.rope_note = f->info.dt_floor_note = "";
 }
 
+void sv_models_loading(const sv_models *models, size_t i, sv_loading *l)
+{
+    static const char *const phases[] = {"absent", "loading", "ready", "unloading"};
+    sv_models *m = (sv_models *)models;
+    pthread_mutex_lock(&m->lock);
+    const sv_entry *e = m->list + i;
+    *l = (sv_loading){.phase = phases[e->phase],
+                      .elapsed = e->phase == SV_OPENING ? sv_now() - e->load_began : NAN,
+                      .took = e->load_took > 0 ? e->load_took : NAN,
+                      .n_loads = e->n_loads,
+                      .n_ctx = e->pub.n_ctx};
+    memcpy(l->failed, e->load_failed, sizeof l->failed);
+    pthread_mutex_unlock(&m->lock);
+}
+
+uint64_t sv_models_hold_state(const sv_models *models, const sv_served *s, uint64_t key)
+{
+    sv_models *m = (sv_models *)models;
+    pthread_mutex_lock(&m->lock);
+    const uint64_t bytes = s->engine != NULL ? sv_engine_holds(s->engine, key) : 0;
+    pthread_mutex_unlock(&m->lock);
+    return bytes;
+}
+
 void sv_models_stats(const sv_models *models, size_t i, sv_stats *s)
 {
     sv_models *m = (sv_models *)models;

@@ -99,6 +99,17 @@ typedef struct sv_facts {
 } sv_facts;
 
 void sv_models_facts(const sv_models *m, size_t i, sv_facts *f);
+
+typedef struct sv_loading {
+    const char *phase;       /* "absent", "loading", "ready", "unloading"          */
+    double elapsed, took;    /* seconds: of the load under way, of the last; NaN: none */
+    char failed[256];        /* why the last load failed; "": it did not           */
+    uint64_t n_loads, n_ctx; /* loads that ended, well or not; n_ctx 0: not known  */
+} sv_loading;
+
+void sv_models_loading(const sv_models *m, size_t i, sv_loading *l);
+/* Is that a state that is in memory (sv_engine_holds)? Bytes. */
+uint64_t sv_models_hold_state(const sv_models *m, const sv_served *s, uint64_t key);
 /* All since the start, through any number of loads; what is held now is 0 while it is not loaded. */
 void sv_models_stats(const sv_models *m, size_t i, sv_stats *s);
 /* Bytes that loaded models take, and may take together (UINT64_MAX: any). */

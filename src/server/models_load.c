@@ -201,9 +201,9 @@ static void load(sv_models *m, sv_entry *e)
     zamba_error err = {0};
     needs n = {0};
     int fit;
+    const double start = e->load_began = sv_now();
     e->phase = SV_OPENING;
     pthread_mutex_unlock(&m->lock);
-    const double start = sv_now();
     const zamba_status st = open_model(m, e, &got, &n, &fit, &err);
     if (st == ZAMBA_OK && fit)
         say(m, "model %s loaded in %.2f s", e->pub.name, sv_now() - start);
@@ -212,9 +212,12 @@ static void load(sv_models *m, sv_entry *e)
     pthread_mutex_lock(&m->lock);
     e->phase = SV_ABSENT;
     e->needs = n.base + n.least;
+    e->load_failed[0] = '\0';
+    e->n_loads++;
     if (st != ZAMBA_OK) {
         hide_path(e, &err);
         err.code = st;
+        snprintf(e->load_failed, sizeof e->load_failed, "%.255s", err.message);
         fail_all(m, e, &err);
     }
     if (st != ZAMBA_OK || !fit)
@@ -228,6 +231,7 @@ static void load(sv_models *m, sv_entry *e)
     e->pub.n_ctx = m->o.engine.n_ctx > 0 ? m->o.engine.n_ctx : (size_t)info.max_positions;
     e->taken = n.base + n.answers;
     e->phase = SV_READY;
+    e->load_took = sv_now() - start;
     e->used_at = sv_now();
     e->expires = e->used_at + e->keeps;
     free(e->shelf);
@@ -287,6 +291,8 @@ static void refuse_room(sv_models *m, sv_entry *e, uint64_t want, uint64_t room)
         "model %.80s needs %.1f MiB (weights, cache of states, an answer of full length), %.1f MiB are there for it "
         "(a larger --max-memory, or a smaller --cache-ram or --ctx-size?)",
         e->pub.name, mib(want), mib(room));
+    snprintf(e->load_failed, sizeof e->load_failed, "%.255s", err.message);
+    e->n_loads++;
     fail_all(m, e, &err);
 }
 

@@ -52,6 +52,7 @@ static void fill_end(sv_job *j, sv_event *end, zamba_status status, const char *
     end->total = j->r.n_prompt;
     end->done = j->n_read;
     end->cached = j->n_cached;
+    end->kept_prompt = j->kept_prompt;
     end->queued_s = (j->admitted > 0 ? j->admitted : now) - j->arrived;
     end->prefill_s = j->admitted > 0 ? (j->read_at > 0 ? j->read_at : now) - j->admitted : 0;
     end->decode_s = j->read_at > 0 ? now - j->read_at : 0;
@@ -417,7 +418,7 @@ static void choose(sv_engine *e, sv_job *j, const float *row)
         finish(e, j, text.stop);
     } else if (complete) {
         finish(e, j, ZAMBA_STOP_EOS);
-    } else if (j->r.max_tokens >= 0 && j->n_answer >= (size_t)j->r.max_tokens) {
+    } else if ((j->r.max_tokens >= 0 && j->n_answer >= (size_t)j->r.max_tokens) || atomic_load(&j->enough)) {
         finish(e, j, ZAMBA_STOP_LENGTH);
     } else if (zamba_sequence_length(j->seq) >= e->n_ctx) {
         finish(e, j, ZAMBA_STOP_CONTEXT);

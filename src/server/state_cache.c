@@ -5,6 +5,7 @@
  * their first pages: what a state adds to all others is what it has beyond the most it shares with any one of them. */
 #include "state_cache.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,10 @@ struct node {
     int evicted; /* had one */
 };
 
+typedef struct held {
+    uint64_t key, bytes;
+} held;
+
 typedef struct list {
     node *oldest, *newest;
     size_t n;
@@ -34,6 +39,9 @@ struct sv_cache {
     void *user;
     node root;
     list states, shadows;
+    pthread_mutex_t lock;
+    held *helds; /* [n_held] what there is, for other threads: under the lock */
+    size_t n_held, held_room;
 };
 
 /* ---- lists ---- */
@@ -194,9 +202,59 @@ static void release(sv_cache *c, zamba_sequence *s)
         zamba_sequence_close(s);
 }
 
+uint64_t sv_cache_key(const int32_t *ids, size_t n)
+{
+    uint64_t key = 0xcbf29ce484222325;
+    for (size_t i = 0; i < n; i++)
+        key = (key ^ (uint32_t)ids[i]) * 0x100000001b3;
+    return key;
+}
+
+uint64_t sv_cache_holds(const sv_cache *cache, uint64_t key)
+{
+    sv_cache *c = (sv_cache *)cache; /* the lock */
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&c->lock);
+    for (size_t i = 0; i < c->n_held && !bytes; i++)
+        bytes = c->helds[i].key == key ? c->helds[i].bytes : 0;
+    pthread_mutex_unlock(&c->lock);
+    return bytes;
+}
+
+/* Without memory for it the state is there all the same; only nobody is told. */
+static void tell_held(sv_cache *c, const zamba_sequence *s)
+{
+    const held x = {sv_cache_key(zamba_sequence_tokens(s), zamba_sequence_length(s)), zamba_sequence_bytes(s)};
+    pthread_mutex_lock(&c->lock);
+    if (c->n_held == c->held_room) {
+        const size_t room = c->held_room > 0 ? 2 * c->held_room : 64;
+        held *more = realloc(c->helds, room * sizeof *more);
+        if (more != NULL) {
+            c->helds = more;
+            c->held_room = room;
+        }
+    }
+    if (c->n_held < c->held_room)
+        c->helds[c->n_held++] = x;
+    pthread_mutex_unlock(&c->lock);
+}
+
+static void forget_held(sv_cache *c, const zamba_sequence *s)
+{
+    const uint64_t key = sv_cache_key(zamba_sequence_tokens(s), zamba_sequence_length(s));
+    size_t i = 0;
+    pthread_mutex_lock(&c->lock);
+    while (i < c->n_held && c->helds[i].key != key)
+        i++;
+    if (i < c->n_held)
+        c->helds[i] = c->helds[--c->n_held];
+    pthread_mutex_unlock(&c->lock);
+}
+
 static zamba_sequence *take_state(sv_cache *c, node *x)
 {
     zamba_sequence *s = x->state;
+    forget_held(c, s);
     c->state_bytes -= own_bytes(c, s);
     list_remove(&c->states, x);
     x->state = NULL;
@@ -234,6 +292,7 @@ sv_cache *sv_cache_open(uint64_t bytes, size_t unit, void (*let_go)(void *user, 
     c->unit = unit;
     c->let_go = let_go;
     c->user = user;
+    pthread_mutex_init(&c->lock, NULL);
     return c;
 }
 
@@ -248,6 +307,8 @@ void sv_cache_close(sv_cache *c)
     }
     while (c->shadows.oldest != NULL)
         drop_leaf(c, c->shadows.oldest);
+    pthread_mutex_destroy(&c->lock);
+    free(c->helds);
     free(c);
 }
 
@@ -320,6 +381,7 @@ void sv_cache_keep(sv_cache *c, zamba_sequence *s)
     x->evicted = 0;
     list_add(&c->states, x);
     c->state_bytes += bytes;
+    tell_held(c, s);
     make_room(c);
 }
 

@@ -1,6 +1,6 @@
 /* state_cache.h — states of what was read, found again by their tokens: a tree whose edges are runs of ids, with states
  * at some of its nodes. Bounded in bytes; the one that was not used for the longest goes first. States are immutable
- * here: who goes on from one forks it. One thread's. */
+ * here: who goes on from one forks it. One thread's, but for sv_cache_holds. */
 #ifndef SV_STATE_CACHE_H
 #define SV_STATE_CACHE_H
 
@@ -35,6 +35,11 @@ int sv_cache_has(sv_cache *c, const int32_t *ids, size_t n);
 void sv_cache_keep(sv_cache *c, zamba_sequence *s);
 /* Let the oldest go; zero: there is none. */
 int sv_cache_let_go(sv_cache *c);
+
+/* Which tokens a state has read, for sv_cache_holds. */
+uint64_t sv_cache_key(const int32_t *ids, size_t n);
+/* Bytes of the state of these tokens, as it was kept; 0: there is none (any more). From any thread. */
+uint64_t sv_cache_holds(const sv_cache *c, uint64_t key);
 
 /* Bytes of all states, pages that several have counted once, and of the tree. */
 uint64_t sv_cache_bytes(const sv_cache *c);

@@ -1,0 +1,68 @@
+/* history_impl.h — what the files of the history share: the database behind its lock, statements with their values, and
+ * rows as JSON. */
+#ifndef SV_HISTORY_IMPL_H
+#define SV_HISTORY_IMPL_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#include "history.h"
+
+enum { SV_HISTORY_VERSION = 1, SV_ID_CHARS = 24 };
+
+struct sv_history {
+    pthread_mutex_t lock;
+    sqlite3 *db;
+    int lock_fd; /* of the folder; -1: none */
+    int read_only;
+    sv_history_news news;
+};
+
+/* A call's turn with the database: for writing a transaction begins. 0 and `bad`: it cannot be; else sv_db_leave ends
+ * it, with ok nonzero for good. Returns ok, or 0 if it could not be kept. */
+int sv_db_enter(sv_history *h, int writes, sv_bad *bad);
+int sv_db_leave(sv_history *h, int writes, int ok, sv_bad *bad);
+
+/* Values by letters: s text or NULL, t text and its size_t, i int64_t, b bytes and their size_t, j JSON or NULL. They
+ * are copied. NULL and `bad`: it cannot be. */
+sqlite3_stmt *sv_db_ask(sv_history *h, sv_bad *bad, const char *sql, const char *values, ...);
+/* 1: a row, 0: no more, -1 and `bad`. The statement is finished with sqlite3_finalize. */
+int sv_db_next(sv_history *h, sqlite3_stmt *s, sv_bad *bad);
+/* Without rows. *n (or NULL) is how many changed. */
+int sv_db_do(sv_history *h, sv_bad *bad, int *n, const char *sql, const char *values, ...);
+
+/* Columns as JSON; NULL is null. */
+json_t *sv_db_text(sqlite3_stmt *s, int column);
+json_t *sv_db_json(sqlite3_stmt *s, int column);
+
+void sv_db_id(char out[SV_ID_CHARS + 1]);
+int sv_db_is_id(const char *id);
+int64_t sv_db_now(void);
+
+/* ---- rows ---- */
+
+#define SV_CHAT_COLUMNS                                                                                                \
+    "c.id, c.kind, c.title, c.folder, c.pinned, c.model, c.system, c.settings, c.leaf, c.state, c.created, "           \
+    "c.updated, "                                                                                                      \
+    "c.revision, (SELECT COUNT(*) FROM nodes n WHERE n.chat = c.id), "                                                 \
+    "(SELECT substr(n.text, 1, 160) FROM nodes n WHERE n.chat = c.id ORDER BY n.seq DESC LIMIT 1)"
+#define SV_NODE_COLUMNS                                                                                                \
+    "n.id, n.chat, n.parent, n.role, n.text, n.created, n.updated, n.revision, n.status, n.finish, n.error, n.model, " \
+    "n.settings, n.usage, n.tokens IS NOT NULL, n.state, n.meta"
+
+json_t *sv_row_chat(sqlite3_stmt *s);
+json_t *sv_row_node(sqlite3_stmt *s);
+
+/* Inside a turn; NULL and `bad`: there is none of this owner's. */
+json_t *sv_chat_row(sv_history *h, const char *owner, const char *id, sv_bad *bad);
+json_t *sv_node_row(sv_history *h, const char *owner, const char *id, sv_bad *bad);
+/* Append the nodes of a chat, oldest first. */
+int sv_chat_nodes(sv_history *h, const char *chat, json_t *list, sv_bad *bad);
+/* A new node, ready to be used by others of this room; id: its own, filled in. */
+int sv_node_insert(sv_history *h, const char *id, const char *chat, const json_t *o, const char *status,
+                   const char *model, const json_t *settings, sv_bad *bad);
+int sv_chat_touch(sv_history *h, const char *chat, const char *leaf, sv_bad *bad);
+/* The id that a request chose, or a new one; 0 and `bad`: it chose none that is one. */
+int sv_pick_id(const json_t *o, char out[SV_ID_CHARS + 1], sv_bad *bad);
+
+#endif
