@@ -32,7 +32,7 @@ ROOMS = {
     "cli": {"server", "hub"},  # the public headers, the server's, which cmd_serve.c starts, and the hub's
 }
 PUBLIC_ONLY = {"cli", "server"}
-PUBLIC_HEADERS = ("zamba.h", "zamba_train.h", "zamba_backbone.h")
+PUBLIC_HEADERS = ("zamba.h", "zamba_train.h", "zamba_backbone.h", "zamba_replay.h")
 
 MAX_COLUMNS = 120
 MAX_COLUMNS_PY = 132  # no tool wraps Python here, and a sentence in a string reads better whole
