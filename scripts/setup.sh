@@ -12,7 +12,7 @@ set -eu
 # libssl-dev: libcurl uses OpenSSL anyway, and its libcrypto sums what comes from the hub (with the CPU's instructions).
 build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libzstd-dev libedit-dev libmicrohttpd-dev
     libcurl4-openssl-dev libssl-dev libsqlite3-dev gzip"
-test_packages="libcmocka-dev python3 python3-numpy python3-jinja2"
+test_packages="libcmocka-dev python3 python3-numpy python3-jinja2 python3-pytest python3-cffi"
 ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
     libopenmpi-dev openmpi-bin iproute2 haproxy python3-venv"

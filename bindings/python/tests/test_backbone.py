@@ -4,11 +4,7 @@ import threading
 import numpy as np
 import pytest
 import zamba
-from zamba._library import lib
 from zamba.backbone import BackboneOptions
-
-if not hasattr(lib, "zamba_backbone_step"):
-    pytest.skip("this library has no backbone", allow_module_level=True)
 
 SMALL = {"embed_dim": 12, "hidden_size": 32, "num_layers": 3, "head_dim": 8, "window_size": 10}
 
@@ -150,8 +146,6 @@ def test_streams_in_threads(backbone):
 
 
 def test_heads_and_training(tmp_path):
-    if not hasattr(lib, "zamba_backbone_trainer_step"):
-        pytest.skip("this library does not train backbones")
     b = zamba.Backbone(seed=2, dropout=0, heads=[{"name": "button", "kind": "classes", "n": 3, "hidden": 8}], **SMALL)
     assert b.logit_size == 3 and b.logits(b.forward(frames(4), "all")).shape == (4, 3)
     x = np.random.default_rng(3).standard_normal((16, 5, 12)).astype(np.float32)

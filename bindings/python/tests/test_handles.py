@@ -137,9 +137,13 @@ def test_declarations():
     names = {line.split("(")[0].split()[-1].lstrip("*") for line in text.splitlines() if "(" in line and line[:1].isalpha()
              and "zamba_" in line.split("(")[0] and "typedef" not in line}
     assert {"zamba_forward", "zamba_trainer_step", "zamba_model_open"} <= names
-    later = tuple(part for part in ("zamba_backbone_train", "zamba_replay") if not any(  # not in this library at all
-        hasattr(lib, name) for name in names if name.startswith(part)))
-    missing = [name for name in sorted(names) if not hasattr(lib, name) and not name.startswith(later)]
+    def there(name):
+        try:
+            return getattr(lib, name) is not None
+        except Exception:  # cffi's own kind, another one in the wheel
+            return False
+
+    missing = [name for name in sorted(names) if not there(name)]
     assert not missing
     for made in ("model", "generate", "sampler", "train", "quantize", "convert", "reply", "grammar", "backbone"):
         options = getattr(lib, f"zamba_{made}_defaults")()
@@ -160,7 +164,7 @@ def test_installed_declarations_are_those_of_the_headers():
     for name in fresh.list_types()[0]:
         try:
             size = fresh.sizeof(name)
-        except (cffi.FFIError, ffi.error):
+        except Exception:  # opaque
             continue
         assert _cffi.ffi.sizeof(name) == size, name
 

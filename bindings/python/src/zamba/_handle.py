@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from ._library import NULL
 from .errors import ClosedError
+
+Kind = TypeVar("Kind", bound="Handle")
 
 
 class Handle:
@@ -67,7 +69,7 @@ class Handle:
         """Whether it was closed."""
         return self._closing
 
-    def __enter__(self) -> Any:
+    def __enter__(self: Kind) -> Kind:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,

@@ -18,7 +18,7 @@ NAME = "libzamba.dylib" if sys.platform == "darwin" else "libzamba.so"
 def _declarations() -> Any:
     """The wheel has them ready (_cffi.py); in the source folder they are read from the headers."""
     try:
-        from ._cffi import ffi as ready  # type: ignore[import-not-found]
+        from ._cffi import ffi as ready
 
         return ready
     except ImportError:
@@ -74,7 +74,7 @@ def _version() -> str:
     if found != wanted or size != known:
         raise ImportError(f"zamba: {library_path} is version {found} with options of {size} bytes, the package is for "
                           f"{wanted} with {known} (ZAMBA_LIBRARY names another library)")
-    return found
+    return str(found)
 
 
 version = _version()

@@ -77,7 +77,7 @@ def owned_bytes(pointer: Any, n: int) -> memoryview:
 
 def owned_text(pointer: Any, n: int) -> str:
     """Text that a call returned."""
-    text = ffi.buffer(pointer, n)[:].decode("utf-8", "replace")
+    text = bytes(ffi.buffer(pointer, n)).decode("utf-8", "replace")
     lib.zamba_free(pointer)
     return text
 

@@ -16,8 +16,10 @@ from .arrays import Floats, borrowed_floats, floats_of, floats_pointer, out_arra
 from .errors import ArgumentError
 
 PathLike = Union[str, "os.PathLike[str]"]
+Buffer = Union[bytes, bytearray, memoryview]
 RUN_ENUMS = {"weights": "ZAMBA_BACKBONE_", "non_finite": "ZAMBA_BACKBONE_NON_FINITE_"}
 TRAIN_ENUMS = {"loss": "ZAMBA_BACKBONE_LOSS_", "rows": "ZAMBA_BACKBONE_"}
+OWN = threading.RLock()  # of the one stream that a backbone makes for itself
 ALL_TIMELINES = 2 ** (8 * ffi.sizeof("size_t")) - 1
 
 
@@ -156,15 +158,15 @@ class Backbone(Handle):
         made = options if options is not None else BackboneOptions(preset, **changes)
         if options is not None and changes:
             raise TypeError(f"both options and {', '.join(changes)}")
-        run, _ = self._how(weights, non_finite, n_threads)
+        run = self._how(weights, non_finite, n_threads)
         out = ffi.new("zamba_backbone **")
         call(lib.zamba_backbone_create, out, made._c, run, seed)
         self._open(out[0])
 
     @staticmethod
-    def _how(weights: str, non_finite: str, n_threads: int) -> tuple[Any, list[Any]]:
+    def _how(weights: str, non_finite: str, n_threads: int) -> Any:
         return _options(lib.zamba_backbone_run_defaults(),
-                        {"weights": weights, "non_finite": non_finite, "n_threads": n_threads}, RUN_ENUMS)
+                        {"weights": weights, "non_finite": non_finite, "n_threads": n_threads}, RUN_ENUMS)[0]
 
     def _open(self, pointer: Any) -> None:
         super().__init__(pointer, lib.zamba_backbone_close)
@@ -176,7 +178,7 @@ class Backbone(Handle):
     @classmethod
     def load(cls, folder: PathLike, *, weights: str = "f32", non_finite: str = "refuse", n_threads: int = 1) -> Backbone:
         """Open what save() wrote."""
-        run, _ = cls._how(weights, non_finite, n_threads)
+        run = cls._how(weights, non_finite, n_threads)
         out = ffi.new("zamba_backbone **")
         call(lib.zamba_backbone_load, out, encode(folder), run)
         self = cls.__new__(cls)
@@ -280,17 +282,18 @@ class Backbone(Handle):
         return Window(self, n_frames)
 
     def _own_stream(self) -> Stream:
-        own = self.__dict__.get("_own")
-        if own is None:
-            # it must not keep us open: it is closed with us, by close()
-            own = self._own = Stream(self, 1)
-            self._release()
-            own._parent = None
-        return own
+        with OWN:
+            own: Stream | None = self.__dict__.get("_own")
+            if own is None:
+                own = self._own = Stream(self, 1)
+                own._parent = None  # it must not keep us open: it is closed with us, by close()
+                self._release()
+            return own
 
     def close(self) -> None:
         """Give everything back; streams made from it keep it alive."""
-        own = self.__dict__.pop("_own", None)
+        with OWN:
+            own = self.__dict__.pop("_own", None)
         if own is not None:
             own.close()
         super().close()
@@ -298,19 +301,23 @@ class Backbone(Handle):
     def step(self, frame: npt.ArrayLike, out: Floats | None = None) -> Floats:
         """One frame f32 [frame_size] -> the vector [output_size], on a timeline of the backbone's own; `stream()` makes
         others."""
-        return self._own_stream().step(frame, out)
+        with Using(self):
+            return self._own_stream().step(frame, out)
 
     def snapshot(self) -> bytearray:
         """The own timeline as bytes."""
-        return self._own_stream().snapshot()
+        with Using(self):
+            return self._own_stream().snapshot()
 
-    def restore(self, state: Union[bytes, bytearray, memoryview]) -> None:
+    def restore(self, state: Buffer) -> None:
         """The own timeline as it was: what follows is the same, bit for bit."""
-        self._own_stream().restore(state)
+        with Using(self):
+            self._own_stream().restore(state)
 
     def reset(self) -> None:
         """The own timeline back to frame 0."""
-        self._own_stream().reset()
+        with Using(self):
+            self._own_stream().reset()
 
     def trainer(self, **options: Any) -> BackboneTrainer:
         """Trains this backbone in place."""
@@ -380,7 +387,7 @@ class Stream(Handle):
             call(lib.zamba_backbone_snapshot, s, timeline, ffi.from_buffer(out, require_writable=True), len(out))
         return out
 
-    def restore(self, state: Union[bytes, bytearray, memoryview], timeline: int = 0) -> None:
+    def restore(self, state: Buffer, timeline: int = 0) -> None:
         """A timeline as it was: what follows is the same, bit for bit. On an error nothing has changed."""
         with self._turn, Using(self) as s:
             call(lib.zamba_backbone_restore, s, timeline, ffi.from_buffer(state), len(state))
@@ -516,7 +523,8 @@ class BackboneTrainer(Handle):
         data, n = ffi.new("float **"), ffi.new("size_t *")
         with self._turn, Using(self) as t:
             call(lib.zamba_backbone_trainer_gradient, t, encode(name), ffi.cast("const float **", data), n)
-            return np.frombuffer(ffi.buffer(data[0], n[0] * 4), np.float32).copy()
+            found: Floats = np.frombuffer(ffi.buffer(data[0], n[0] * 4), np.float32).copy()
+        return found
 
     @property
     def steps(self) -> int:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Union
 
 import numpy as np
 
 from ._handle import Handle, Using
 from ._library import NULL, call, encode, ffi, lib
-from .arrays import Ids, floats_pointer, ids_pointer
+from .arrays import Floats, Ids, floats_pointer, ids_pointer
 from .errors import ArgumentError, ContextError, OutOfMemoryError
 from .sampling import Sampler, SamplingParams, logprobs_of, random_seed
-from .sequence import Sequence
+from .sequence import Item, Sequence
 
 if TYPE_CHECKING:
     from .model import Model
@@ -142,7 +142,7 @@ class GrammarState(Handle):
         """The id that was chosen; true: nothing can follow."""
         with Using(self) as s:
             call(lib.zamba_grammar_accept, s, token_id)
-            return lib.zamba_grammar_done(s) == 2
+            return bool(lib.zamba_grammar_done(s) == 2)
 
 
 @dataclass
@@ -246,21 +246,28 @@ class Answer:
         return Chunk(text, [token], self.index, found, finish, stop)
 
 
+def _check(model: Model, jobs: list[Job], n_ctx: int) -> None:
+    """All prompts, before the first is read: one that cannot be must not cost the others' answers."""
+    for i, job in enumerate(jobs):
+        room = min(n_ctx or model.info.max_positions, model.info.max_positions)
+        if job.sequence is not None:
+            room = job.sequence.capacity - len(job.sequence)
+        if len(job.ids) == 0:
+            raise ArgumentError(f"prompt {i} has no tokens (an empty text has those that begin a text, if there are any)")
+        if len(job.ids) > room:
+            raise ContextError(f"prompt {i} has {len(job.ids)} tokens, there is room for {room} (a larger context?)")
+        if int(job.ids.min()) < 0 or int(job.ids.max()) >= model.vocab_size:
+            raise ArgumentError(f"prompt {i}: ids from {job.ids.min()} to {job.ids.max()}, wanted 0 to {model.vocab_size - 1}")
+
+
 def _begin(model: Model, job: Job, n_ctx: int) -> Answer:
     """Open what a job's first answer needs."""
     p = job.params
     most = min(n_ctx or model.info.max_positions, model.info.max_positions)
     sequence = job.sequence
-    if len(job.ids) == 0:
-        raise ArgumentError("the prompt has no tokens (an empty text has those that begin a text, if the tokenizer adds any)")
     if sequence is None:
-        if len(job.ids) > most:
-            raise ContextError(f"the prompt has {len(job.ids)} tokens, the context {most} (a larger n_ctx?)")
         wanted = most if p.max_tokens is None else min(most, len(job.ids) + p.max_tokens)
         sequence = model.sequence(wanted)
-    elif len(job.ids) > sequence.capacity - len(sequence):
-        raise ContextError(f"the prompt has {len(job.ids)} tokens, the sequence has room for "
-                           f"{sequence.capacity - len(sequence)}")
     try:
         bound = p.grammar()
         if bound is not None and job.grammar is None:
@@ -290,8 +297,10 @@ def _piece(answer: Answer, room: int) -> int:
 def run(model: Model, jobs: Iterable[Job], *, max_num_seqs: int = 16, prefill_tokens: int = 512,
         n_ctx: int = 0) -> Iterator[tuple[Job, Answer, Chunk]]:
     """Answer jobs, several at once; yields each step of each answer. What an answer is does not depend on the others."""
-    waiting, active = deque(jobs), []  # type: ignore[var-annotated]
+    waiting: deque[Job] = deque(jobs)
+    active: list[Answer] = []
     every = list(waiting)
+    _check(model, every, n_ctx)
     rows = np.empty((0, model.vocab_size), np.float32)
     try:
         while waiting or active:
@@ -303,7 +312,7 @@ def run(model: Model, jobs: Iterable[Job], *, max_num_seqs: int = 16, prefill_to
                         raise
                     break  # when another one has ended
                 waiting.popleft()
-            room, items, outs, whose = prefill_tokens, [], [], []
+            room, items, outs, whose = prefill_tokens, list[Item](), list[Union[Floats, None]](), list[Answer]()
             if len(rows) < len(active):
                 rows = np.empty((max(len(active), 2 * len(rows)), model.vocab_size), np.float32)
             for answer in active:
@@ -319,10 +328,10 @@ def run(model: Model, jobs: Iterable[Job], *, max_num_seqs: int = 16, prefill_to
                 outs.append(rows[len(whose)] if want == "last" else None)
                 whose.append(answer)
             logits = model.forward(items, outs=outs)
-            for answer, (_, ids, want), row in zip(whose, items, logits):
+            for answer, (_, piece, want), row in zip(whose, items, logits):
                 if want == "all":
                     assert row is not None
-                    model._prompt_logprobs(answer.job, ids, row)
+                    model._prompt_logprobs(answer.job, piece, row)
                     row = row[-1]
                 if len(answer.pending):
                     continue
@@ -330,7 +339,7 @@ def run(model: Model, jobs: Iterable[Job], *, max_num_seqs: int = 16, prefill_to
                 if answer.n == 0 and answer.job.params.n > 1:  # the others go on from the same point
                     for i in range(1, answer.job.params.n):
                         fork = answer.sequence.fork()
-                        batch.append(Answer(model, answer.job, i, fork, answer.job.params.seed + i))
+                        batch.append(Answer(model, answer.job, i, fork, (answer.job.params.seed or 0) + i))
                     answer.job.answers += batch[1:]
                     active += batch[1:]
                 for one in batch:

@@ -198,7 +198,7 @@ class LLM:
         _no_lora(lora_request)
         if chat_template is not None or continue_final_message:
             raise ValueError("chat_template, continue_final_message: the model's own template is used, and it begins an answer")
-        many = [messages] if messages and isinstance(messages[0], Mapping) else list(messages)
+        many: Any = [messages] if messages and isinstance(messages[0], Mapping) else list(messages)
         jobs = []
         for one, params in zip(many, self._params(sampling_params, len(many))):
             text, ids = self.model.chat_template.render(one, add_generation_prompt=add_generation_prompt, tools=tools,

@@ -144,8 +144,9 @@ class Model(Handle):
         info = ffi.new("zamba_model_info *", {"size": ffi.sizeof("zamba_model_info")})
         with Using(self) as m:
             call(lib.zamba_model_info_get, m, info)
-            values = {f.name: getattr(info, f.name) for f in fields(ModelInfo)}
-            self.info = ModelInfo(**{k: text_of(v) if isinstance(v, ffi.CData) else v for k, v in values.items()})
+            values: dict[str, Any] = {f.name: getattr(info, f.name) for f in fields(ModelInfo)}
+            told: dict[str, Any] = {k: text_of(v) if isinstance(v, ffi.CData) else v for k, v in values.items()}
+            self.info = ModelInfo(**told)
             self.vocab_size: int = self.info.vocab_size
             tokenizer, chat = lib.zamba_model_tokenizer(m), lib.zamba_model_chat(m)
         self._tokenizer_pointer, self._chat_pointer = tokenizer, chat
@@ -198,7 +199,7 @@ class Model(Handle):
         array that you get; NumPy's DLPack hands it on without a copy: torch.from_dlpack(model.logits(ids))."""
         array = self._ids(ids)
         with self.sequence(max(len(array), 1)) as s:
-            found = s.feed(array, want)
+            found: Floats | None = s.feed(array, want)
         assert found is not None
         return found
 
@@ -254,7 +255,7 @@ class Model(Handle):
             out /= np.array([[max(len(ids), 1)] for ids in prompts], np.float64) if prompts else 1
         if normalize:
             out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-300)
-        vectors = out.astype(np.float32)
+        vectors: Floats = out.astype(np.float32)
         return vectors[0] if single else vectors
 
     # ---- answers ----

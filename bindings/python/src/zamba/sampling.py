@@ -99,7 +99,8 @@ class SamplingParams:
             return None
         if len(found) > 1:
             raise ValueError(f"structured outputs: {' and '.join(name for name, _ in found)}, wanted one of them")
-        name, value = found[0]
+        name: str = found[0][0]
+        value: Any = found[0][1]
         if name == "json":
             return lib.ZAMBA_GRAMMAR_JSON_SCHEMA, value if isinstance(value, str) else json.dumps(value)
         if name == "json_object":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 Path = Union[str, "os.PathLike[str]"]
+Buffer = Union[bytes, bytearray, memoryview]
 HiddenFn = Callable[[int, int, int, Floats], None]
 WANT = {None: 0, "none": 0, "last": 1, "all": 2}
 
@@ -88,7 +89,7 @@ class Sequence(Handle):
             call(lib.zamba_sequence_save, s, data, n)
         return owned_bytes(data[0], n[0])
 
-    def load(self, state: Union[Path, bytes, bytearray, memoryview]) -> Sequence:
+    def load(self, state: Union[Path, Buffer]) -> Sequence:
         """Take over a saved state, from bytes or a file; on an error nothing has changed. Returns the sequence."""
         with self._turn, Using(self) as s:
             if isinstance(state, (bytes, bytearray, memoryview)):
@@ -123,8 +124,10 @@ def forward(model: Model, items: Many[Item], on_hidden: HiddenFn | None = None,
         return []
     if len({id(item[0]) for item in items}) != n:
         raise ArgumentError("a sequence stands in the batch twice")
-    batch, keep, results = ffi.new("zamba_batch_item[]", n), [], []
-    options, failed = NULL, []
+    batch, options = ffi.new("zamba_batch_item[]", n), NULL
+    keep: list[Any] = []
+    results: list[Floats | None] = []
+    failed: list[BaseException] = []
     if on_hidden is not None:
         width = model.info.hidden_size
 

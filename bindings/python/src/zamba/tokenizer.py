@@ -18,6 +18,7 @@ class Tokenizer(Handle):
     """A tokenizer: of a model (`model.tokenizer`), or opened by itself from a folder, tokenizer.json or GGUF file."""
 
     _what = "tokenizer"
+    _owner: Union[Handle, None] = None  # keeps it open no longer than the model is
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         out = ffi.new("zamba_tokenizer **")
@@ -28,11 +29,11 @@ class Tokenizer(Handle):
     def _borrow(cls, pointer: Any, owner: Handle) -> Tokenizer:
         self = cls.__new__(cls)
         Handle.__init__(self, pointer, None, None)
-        self._owner = owner  # keeps it open no longer than the model is
+        self._owner = owner
         return self
 
     def _acquire(self) -> Any:
-        owner = getattr(self, "_owner", None)
+        owner = self._owner
         if owner is not None:
             owner._acquire()
         try:
@@ -44,7 +45,7 @@ class Tokenizer(Handle):
 
     def _release(self) -> None:
         super()._release()
-        owner = getattr(self, "_owner", None)
+        owner = self._owner
         if owner is not None:
             owner._release()
 
