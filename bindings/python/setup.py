@@ -88,4 +88,8 @@ class Binary(Distribution):
         return True
 
 
-setup(version=version(), cmdclass={"build_py": Build, "bdist_wheel": Wheel}, distclass=Binary)
+# What setuptools writes on its way stays out of the sources.
+debris = ROOT / "build" / "python-wheel"
+debris.mkdir(parents=True, exist_ok=True)
+setup(version=version(), cmdclass={"build_py": Build, "bdist_wheel": Wheel}, distclass=Binary,
+      options={"egg_info": {"egg_base": str(debris)}, "build": {"build_base": str(debris / "build")}})
