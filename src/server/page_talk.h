@@ -59,8 +59,11 @@ int sv_talk_is_notebook(const json_t *path);
 json_t *sv_talk_text(const json_t *path);
 /* Fill the ask from settings and path; partial (or NULL) is the text that the answer goes on from, with the ids of it
  * that were kept; *added of the prompt's last ids are that text. The ask's texts belong to *body (a new reference). */
-int sv_talk_fill(sv_ask *a, const sv_answer_ask *ask, const json_t *partial, const int32_t *ids, size_t n_ids,
-                 size_t *added, json_t **body, sv_bad *bad);
+int sv_talk_fill(sv_history *h, sv_ask *a, const sv_answer_ask *ask, const json_t *partial, const int32_t *ids,
+                 size_t n_ids, size_t *added, json_t **body, sv_bad *bad);
+/* The tokenizer may cut an answer's text in other ids than the model wrote it in, and its state would not be found: put
+ * those of the history into the rendered prompt, where they spell the same. */
+void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path);
 
 /* ---- handlers of page_talk_watch.c and page_talk_states.c ---- */
 

@@ -364,7 +364,8 @@ static void prepare(sv_answer *a)
     size_t n_ids = fresh && a->began_with ? sv_history_ids(all->page->history, a->id, &ids) : 0;
     json_t *partial = fresh && a->began_with ? sv_json_text(a->text, a->began_with) : NULL;
     size_t added = 0;
-    const int ok = !fresh || sv_talk_fill(&a->ask, &ask, partial, ids, n_ids, &added, &a->body, &bad);
+    const int ok =
+        !fresh || sv_talk_fill(all->page->history, &a->ask, &ask, partial, ids, n_ids, &added, &a->body, &bad);
     if (ok && fresh)
         a->ids_known = !a->began_with || (added && add_ids(a, a->ask.prompts->ids + a->ask.prompts->n - added, added));
     free(ids);

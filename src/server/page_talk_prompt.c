@@ -1,10 +1,12 @@
 /* page_talk_prompt.c — from a branch of a chat to what the engine is asked: messages through the chat template, or a
  * notebook's text; an answer that goes on has its text so far behind it, in the ids that it was written in where those
  * are known, so that its state is found again. */
+#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 
 #include "page_talk.h"
+#include "spelling.h"
 
 int sv_talk_is_notebook(const json_t *path)
 {
@@ -87,8 +89,137 @@ static int add_partial(sv_ask *a, const json_t *partial, const int32_t *kept, si
     return all ? 1 : sv_refuse(bad, 503, "unavailable", NULL, "no memory for the request");
 }
 
-int sv_talk_fill(sv_ask *a, const sv_answer_ask *ask, const json_t *partial, const int32_t *ids, size_t n_ids,
-                 size_t *added, json_t **body, sv_bad *bad)
+/* ---- answers in the ids that they were written in ---- */
+
+typedef struct spelled {
+    char *bytes;
+    size_t *at; /* [n + 1] where each id's begin */
+    size_t n, room;
+} spelled;
+
+static int spell_all(spelled *s, const zamba_tokenizer *t, const int32_t *ids, size_t n)
+{
+    *s = (spelled){.at = malloc((n + 1) * sizeof *s->at), .n = n, .room = 8 * n + 64};
+    s->bytes = malloc(s->room);
+    size_t k = 0;
+    int ok = s->at && s->bytes;
+    for (size_t i = 0; ok && i < n; i++) {
+        char *text;
+        const size_t more = sv_spell(t, ids[i], &text);
+        if (k + more > s->room) {
+            s->room = 2 * (k + more);
+            char *larger = realloc(s->bytes, s->room);
+            ok = larger != NULL;
+            s->bytes = ok ? larger : s->bytes;
+        }
+        s->at[i] = k;
+        if (ok && more)
+            memcpy(s->bytes + k, text, more);
+        k += more;
+        zamba_free(text);
+    }
+    if (ok)
+        s->at[n] = k;
+    return ok;
+}
+
+static void free_spelled(spelled *s)
+{
+    free(s->bytes);
+    free(s->at);
+}
+
+/* The first id that begins at this byte or behind it. */
+static size_t id_at(const spelled *s, size_t byte)
+{
+    size_t low = 0, high = s->n;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (s->at[mid] < byte)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* Put ids in place of p's [from, to); what ends behind them moves. */
+static int replace(sv_prompt *p, size_t from, size_t to, const int32_t *ids, size_t n)
+{
+    const size_t whole = p->n - (to - from) + n;
+    int32_t *out = malloc((whole + 1) * sizeof *out);
+    if (!out)
+        return 0;
+    memcpy(out, p->ids, from * sizeof *out);
+    memcpy(out + from, ids, n * sizeof *out);
+    memcpy(out + from + n, p->ids + to, (p->n - to) * sizeof *out);
+    zamba_free(p->ids);
+    p->ids = out; /* as those of the tokenizer: from malloc */
+    size_t kept = 0;
+    for (size_t i = 0; i < p->n_borders; i++) {
+        const size_t b = p->borders[i], now = b <= from ? b : b >= to ? b - (to - from) + n : 0;
+        if (now && (kept == 0 || p->borders[kept - 1] < now) && now < whole)
+            p->borders[kept++] = now;
+    }
+    p->n_borders = kept;
+    p->n = whole;
+    return 1;
+}
+
+/* One answer: text [n] stands at this byte of what the prompt spells. Returns how many ids longer the prompt became. */
+static long as_it_was(sv_prompt *p, const zamba_tokenizer *t, const spelled *s, long moved, size_t byte, size_t n,
+                      const int32_t *ids, size_t n_ids)
+{
+    const size_t to = id_at(s, byte + n);
+    size_t from = id_at(s, byte);
+    spelled own = {0};
+    long more = 0;
+    if (s->at[from] != byte && byte > 0 && s->bytes[byte - 1] == ' ') /* its space is the first id's */
+        from = id_at(s, byte - 1);
+    if (from >= to || s->at[to] != byte + n || s->at[from] + 1 < byte)
+        return 0;
+    for (size_t i = from; i < to; i++)
+        if (zamba_tokenizer_is_special(t, p->ids[i + (size_t)moved]))
+            return 0;
+    const size_t bytes = s->at[to] - s->at[from];
+    if (spell_all(&own, t, ids, n_ids) && own.at[n_ids] == bytes &&
+        memcmp(own.bytes, s->bytes + s->at[from], bytes) == 0 &&
+        replace(p, from + (size_t)moved, to + (size_t)moved, ids, n_ids))
+        more = (long)n_ids - (long)(to - from);
+    free_spelled(&own);
+    return more;
+}
+
+void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path)
+{
+    const zamba_tokenizer *t = zamba_model_tokenizer(a->served->model);
+    const json_t *nodes = json_object_get(path, "nodes");
+    sv_prompt *p = a->prompts;
+    spelled s = {0};
+    size_t byte = 0;
+    long moved = 0;
+    int ok = t && spell_all(&s, t, p->ids, p->n);
+    for (size_t i = 0; ok && i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i), *content = json_object_get(node, "content");
+        const size_t n = json_string_length(content);
+        const char *found = n ? memmem(s.bytes + byte, s.at[s.n] - byte, json_string_value(content), n) : NULL;
+        if (!found)
+            continue;
+        const size_t at = (size_t)(found - s.bytes);
+        byte = at + n;
+        if (strcmp(json_string_value(json_object_get(node, "role")), "assistant") != 0)
+            continue;
+        int32_t *ids;
+        const size_t n_ids = sv_history_ids(h, json_string_value(json_object_get(node, "id")), &ids);
+        if (n_ids)
+            moved += as_it_was(p, t, &s, moved, at, n, ids, n_ids);
+        free(ids);
+    }
+    free_spelled(&s);
+}
+
+int sv_talk_fill(sv_history *h, sv_ask *a, const sv_answer_ask *ask, const json_t *partial, const int32_t *ids,
+                 size_t n_ids, size_t *added, json_t **body, sv_bad *bad)
 {
     const int notebook = sv_talk_is_notebook(ask->path);
     const char *state = json_string_value(json_object_get(json_object_get(ask->path, "chat"), "state"));
@@ -106,8 +237,12 @@ int sv_talk_fill(sv_ask *a, const sv_answer_ask *ask, const json_t *partial, con
     a->request.max_tokens = (int32_t)sv_get_int(*body, "max_tokens", -1);
     if (sv_get_bool(*body, "logprobs", 0))
         a->request.top_logprobs = (int32_t)sv_get_int(*body, "top_logprobs", 0);
-    if (!notebook)
-        return sv_ask_chat(a, *body, messages, NULL, bad) && add_partial(a, partial, ids, n_ids, added, bad);
+    if (!notebook) {
+        if (!sv_ask_chat(a, *body, messages, NULL, bad))
+            return 0;
+        sv_talk_as_written(h, a, ask->path);
+        return add_partial(a, partial, ids, n_ids, added, bad);
+    }
     json_t *text = sv_talk_text(ask->path), *whole = text;
     if (text && json_string_length(partial)) {
         const size_t n = json_string_length(text), more = json_string_length(partial);

@@ -116,6 +116,8 @@ static int fill(sv_run *run, const json_t *path, sv_bad *bad)
     a->n_prompts = a->prompts ? 1 : 0;
     const int ok = a->prompts && sv_chat_render(a->served->model, request, a->prompts, NULL, NULL, 1, bad);
     json_decref(request);
+    if (ok)
+        sv_talk_as_written(run->app->page->history, a, path);
     return ok ? 1 : sv_refuse(bad, 503, "unavailable", NULL, "no memory for the request");
 }
 

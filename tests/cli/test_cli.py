@@ -15,8 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from program import MODEL, PROGRAM, ROOT, SANITIZED, Case, Terminal, environment, read_safetensors, run  # noqa: E402
 
-COMMANDS = ["run", "chat", "inspect", "tokenize", "detokenize", "template", "perplexity", "eval", "bench", "convert", "merge", "debug", "app",
-            "quantize", "imatrix", "data", "train-tokenizer", "pull", "list", "rm", "show", "completion", "man", "help", "version"]
+COMMANDS = ["run", "chat", "inspect", "tokenize", "detokenize", "template", "perplexity", "eval", "bench", "convert", "merge", "debug",
+            "quantize", "imatrix", "data", "train-tokenizer", "pull", "list", "rm", "show", "completion", "man", "help", "version",
+            "serve", "app"]
 GOLDEN = json.loads((MODEL / "golden.json").read_text())
 TINY = ROOT / "tests" / "golden" / "fixtures"
 
