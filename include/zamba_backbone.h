@@ -278,7 +278,7 @@ ZAMBA_API void zamba_backbone_stream_close(zamba_backbone_stream *s); /* NULL is
 ZAMBA_API zamba_status zamba_backbone_step(zamba_backbone_stream *s, const float *frames, float *out, zamba_error *err);
 
 /** n_frames frames of one timeline at once, [n_frames, frame_size] -> out [n_frames, hidden_size], or NULL: only the
- *  state. The same bits as that many steps, in less time. */
+ *  state. The same bits as that many steps, in less time. Allocates while it runs. */
 ZAMBA_API zamba_status zamba_backbone_feed(zamba_backbone_stream *s, size_t timeline, const float *frames,
                                            size_t n_frames, float *out, zamba_error *err);
 
