@@ -1,0 +1,45 @@
+// acts.mjs — what a person does on the page, by the names that a screen reader hears. Knows no class names but those that
+// say the state of a message.
+import { until } from './browser.mjs';
+
+export const field = (page) => page.getByRole('textbox', { name: 'Message', exact: true });
+export const answers = (page) => page.locator('article.msg.assistant');
+export const mine = (page) => page.locator('article.msg.user');
+export const newest = (page) => answers(page).last();
+export const textOf = (message) => message.locator('.msg-body').innerText();
+export const chatId = (page) => /\/(?:c|notebook)\/([0-9a-f]{24})/.exec(page.url())?.[1] ?? null;
+
+export async function type(page, text) {
+  await field(page).fill(text);
+}
+
+/** Types and sends; returns when the answer is there, be it still growing. */
+export async function say(page, text) {
+  const before = await answers(page).count();
+  await type(page, text);
+  await field(page).press('Enter');
+  await until('an answer begins', async () => (await answers(page).count()) > before && chatId(page));
+}
+
+export async function ended(page, ms = 60000) {
+  await until('the answer ends', async () => ['done', 'stopped', 'interrupted', 'error'].includes(await newest(page).getAttribute('data-status')), ms);
+  return newest(page).getAttribute('data-status');
+}
+
+/** The answer has some text and is still being written. */
+export async function writing(page, least = 20) {
+  await until('text of the answer', async () => (await textOf(newest(page))).length > least);
+}
+
+/** Answers of this chat are so long that something can happen meanwhile. */
+export async function longAnswers(page, server, tokens = 400, message = 'Once upon a time there was') {
+  const chat = await server.call('POST', '/page/v1/chats', { settings: { max_tokens: tokens, ignore_eos: true, temperature: 0.8, seed: 7 } });
+  await page.goTo(`/c/${chat.id}`);
+  await say(page, message);
+  return chat.id;
+}
+
+export async function menu(page, within, item, name = 'More actions for this message') {
+  await within.getByRole('button', { name }).click();
+  await page.getByRole('menuitem', { name: item, exact: true }).click();
+}

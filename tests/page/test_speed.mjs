@@ -1,0 +1,162 @@
+// test_speed.mjs — what the page costs: bytes of the first paint and in all, time until it can be used; a chat of 2,000
+// messages opens within a second and scrolls at 60 frames a second. Numbers are printed; bounds of time are for a machine
+// that does nothing else, times ZAMBA_PAGE_PATIENCE.
+import assert from 'node:assert/strict';
+import { gzipSync } from 'node:zlib';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { field } from './acts.mjs';
+import { opened, until } from './browser.mjs';
+
+export const server = {};
+const KB = 1000;
+
+export const tests = {
+  async 'first paint <= 100 kB, all <= 1 MB'({ browser, url, options }) {
+    const page = await opened(browser, url);
+    const got = [];
+    page.on('response', (r) => got.push(r));
+    await page.goTo('/');
+    await field(page).waitFor();
+    const painted = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0);
+    // what was asked for before something was to be seen; the server's replies (JSON) are no part of the page
+    const early = await page.evaluate((t) => performance.getEntriesByType('resource').filter((e) => e.startTime <= t && !e.name.includes('/page/v1/')).map((e) => e.name), painted);
+    let first = 0;
+    for (const r of got) {
+      if (r.url().includes('/page/v1/')) continue;
+      if (early.includes(r.url()) || r.request().isNavigationRequest()) first += gzipSync(await r.body(), { level: 9 }).length;
+    }
+    const dist = options.dist ?? join(options.root, 'web/dist');
+    let all = 0;
+    const walk = (d) => readdirSync(d).forEach((f) => {
+      const p = join(d, f);
+      if (statSync(p).isDirectory()) walk(p);
+      else all += p.endsWith('.woff2') ? statSync(p).size : gzipSync(readFileSync(p), { level: 9 }).length;
+    });
+    walk(dist);
+    assert.ok(first > 1000 && first <= 100 * KB, `first paint: ${first} bytes of gzip`);
+    assert.ok(all <= 1000 * KB, `in all: ${all} bytes`);
+    page.quiet();
+    return `first paint ${(first / KB).toFixed(1)} kB of gzip in ${Math.round(painted)} ms, all ${(all / KB).toFixed(0)} kB`;
+  },
+
+  async 'time to interactive'({ browser, url, options }) {
+    const page = await opened(browser, url);
+    await page.addInitScript(() => {
+      window.lastLong = 0;
+      window.blocked = 0;
+      new PerformanceObserver((l) => l.getEntries().forEach((e) => {
+        window.lastLong = Math.max(window.lastLong, e.startTime + e.duration);
+        window.blocked += Math.max(0, e.duration - 50);
+      })).observe({ type: 'longtask', buffered: true });
+      const seen = new MutationObserver(() => {
+        if (document.getElementById('composer') && !window.usable) window.usable = performance.now();
+      });
+      seen.observe(document, { childList: true, subtree: true });
+    });
+    const times = [];
+    for (let i = 0; i < 3; i++) {
+      await page.goTo('/');
+      await field(page).waitFor();
+      await page.waitForTimeout(500);
+      times.push(await page.evaluate(() => ({ tti: Math.max(window.usable, window.lastLong), blocked: window.blocked })));
+    }
+    times.sort((a, b) => a.tti - b.tti);
+    assert.ok(times[0].tti < 1500 * options.patience, `${JSON.stringify(times)}`);
+    return `interactive after ${Math.round(times[0].tti)} ms (best of 3), blocked for ${Math.round(times[0].blocked)} ms`;
+  },
+
+  async '2,000 messages: open, scroll'({ browser, server: s, url, options }) {
+    const id = await bigChat(s);
+    const page = await opened(browser, url);
+    await page.goTo('/');
+    await field(page).waitFor();
+    await page.waitForTimeout(300);
+    const open = await page.evaluate(async (to) => {
+      const start = performance.now();
+      history.pushState(null, '', to);
+      dispatchEvent(new PopStateEvent('popstate'));
+      while (![...document.querySelectorAll('article.msg')].some((m) => m.textContent.includes('message 1999'))) await new Promise((r) => requestAnimationFrame(r));
+      await new Promise((r) => requestAnimationFrame(() => setTimeout(r)));
+      return performance.now() - start;
+    }, `/c/${id}`);
+    const there = await page.locator('article.msg').count();
+    assert.ok(there < 200, `${there} messages in the document: not virtualized`);
+    await page.waitForTimeout(500);
+    const cdp = await page.context().newCDPSession(page);
+    const events = [];
+    cdp.on('Tracing.dataCollected', (e) => events.push(...e.value));
+    await cdp.send('Tracing.start', { traceConfig: { includedCategories: ['devtools.timeline', 'disabled-by-default-devtools.timeline.frame'] }, transferMode: 'ReportEvents' });
+    const frames = await page.evaluate(async () => {
+      const box = [...document.querySelectorAll('main *')].find((e) => e.scrollHeight > e.clientHeight + 2000 && /auto|scroll/.test(getComputedStyle(e).overflowY));
+      const at = [];
+      const end = performance.now() + 5000;
+      let last = performance.now();
+      while (performance.now() < end) {
+        await new Promise((r) => requestAnimationFrame(r));
+        const now = performance.now();
+        at.push(now - last);
+        last = now;
+        box.scrollTop -= 60; // 3,600 pixels a second
+      }
+      return at.slice(5);
+    });
+    const done = new Promise((r) => cdp.once('Tracing.tracingComplete', r));
+    await cdp.send('Tracing.end');
+    await done;
+    const tasks = events.filter((e) => e.name === 'RunTask' && e.dur).map((e) => e.dur / 1000);
+    frames.sort((a, b) => a - b);
+    const mean = frames.reduce((a, b) => a + b, 0) / frames.length;
+    const p95 = frames[Math.floor(frames.length * 0.95)];
+    const longest = Math.max(0, ...tasks);
+    const busy = tasks.reduce((a, b) => a + b, 0) / frames.length;
+    const numbers = `opens in ${Math.round(open)} ms, ${there} of 2,000 in the document; scrolling ${(1000 / mean).toFixed(1)} frames/s, 95 % within ${p95.toFixed(1)} ms; work ${busy.toFixed(1)} ms a frame, longest task ${longest.toFixed(0)} ms`;
+    assert.ok(open < 1000 * options.patience, numbers);
+    assert.ok(1000 / mean > 50 / options.patience, numbers);
+    page.quiet();
+    return numbers;
+  },
+
+  async 'an answer of 10,000 lines'({ browser, server: s, url, options }) {
+    const id = await s.chat([['user', 'count'], ['assistant', Array.from({ length: 10000 }, (_, i) => `${i}. line **${i}** of a long answer`).join('\n')]]);
+    const page = await opened(browser, url);
+    const start = Date.now();
+    await page.goTo(`/c/${id}`);
+    await until('its end', async () => (await page.locator('article.msg.assistant').count()) === 1);
+    await page.getByText('of a long answer').first().waitFor();
+    const took = Date.now() - start;
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    assert.ok(took < 6000 * options.patience, `${took} ms`);
+    page.quiet();
+    return `shown after ${took} ms`;
+  },
+};
+
+async function bigChat(s) {
+  const chat = await s.call('POST', '/page/v1/chats', { title: 'Two thousand' });
+  const exported = await (await fetch(`${s.api}/page/v1/chats/${chat.id}/export?format=json`)).json();
+  // one message made by the server shows how nodes look in an export
+  const one = await s.call('POST', `/page/v1/chats/${chat.id}/nodes`, { parent: null, role: 'user', content: 'message 0' });
+  const full = await (await fetch(`${s.api}/page/v1/chats/${chat.id}/export?format=json`)).json();
+  void exported;
+  const where = Object.keys(full).includes('nodes') ? full : (full.chats?.[0] ?? full.chat);
+  const list = where.nodes ?? full.nodes;
+  const shape = list[0];
+  list.length = 0;
+  let parent = null;
+  for (let i = 0; i < 2000; i++) {
+    const id = (0x100000 + i).toString(16).padStart(24, '5');
+    list.push({ ...shape, id, parent, role: i % 2 ? 'assistant' : 'user', status: 'done',
+      content: i % 2 ? `This is **message ${i}** of two thousand.\n\n- it has a list\n- and some \`code\`\n\n${i % 14 === 1 ? '```c\nint main(void)\n{\n    return 0;\n}\n```\n' : 'And a second paragraph that is somewhat longer, so that heights differ from one message to the next and nothing is even.'}` : `message ${i}` });
+    parent = id;
+  }
+  if (where.chat) where.chat.leaf = parent;
+  else where.leaf = parent;
+  const r = await s.call('POST', '/page/v1/import', full);
+  void one;
+  const made = r.chats[0].id;
+  const { nodes } = await s.call('GET', `/page/v1/chats/${made}`);
+  assert.equal(nodes.length, 2000);
+  await s.call('PATCH', `/page/v1/chats/${made}`, { leaf: nodes.at(-1).id });
+  return made;
+}
