@@ -4,7 +4,7 @@
 #   sh scripts/setup.sh [build|test|ci] [--quiet]
 #
 # build (the default): compiler, CMake, some libraries. test: also what the tests run. ci: also the second compiler and
-# the checkers, the cross compiler, qemu, HAProxy. (Client libraries from other registries: scripts/clients.sh.) Looks
+# the checkers, the cross compiler, qemu, HAProxy, a browser. (Client libraries from other registries: scripts/clients.sh.) Looks
 # into the package database, not at the network: once all is there, it works offline, in an instant.
 # Elsewhere than on Debian it names the packages and goes on if the tools are there.
 set -eu
@@ -15,7 +15,9 @@ build_packages="make cmake gcc libc6-dev pkg-config libjansson-dev libzstd-dev l
 test_packages="libcmocka-dev python3 python3-numpy python3-jinja2 python3-pytest python3-cffi"
 ci_packages="clang libclang-rt-14-dev clang-format valgrind libc6-dbg mandoc
     gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-    libopenmpi-dev openmpi-bin iproute2 haproxy python3-venv"
+    libopenmpi-dev openmpi-bin iproute2 haproxy python3-venv chromium"
+# The page is built with Node 20; Debian 12 has 18, and its npm would throw out a newer one that brings its own.
+command -v npm >/dev/null 2>&1 || ci_packages="$ci_packages nodejs npm"
 
 level=build
 quiet=no
