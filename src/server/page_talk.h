@@ -62,8 +62,9 @@ json_t *sv_talk_text(const json_t *path);
 int sv_talk_fill(sv_history *h, sv_ask *a, const sv_answer_ask *ask, const json_t *partial, const int32_t *ids,
                  size_t n_ids, size_t *added, json_t **body, sv_bad *bad);
 /* The tokenizer may cut an answer's text in other ids than the model wrote it in, and its state would not be found: put
- * those of the history into the rendered prompt, where they spell the same. */
-void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path);
+ * those of the history into the rendered prompt, where they spell the same. before: the id behind which answers begin.
+ */
+void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path, int32_t before);
 
 /* ---- handlers of page_talk_watch.c and page_talk_states.c ---- */
 

@@ -166,31 +166,38 @@ static int replace(sv_prompt *p, size_t from, size_t to, const int32_t *ids, siz
     return 1;
 }
 
-/* One answer: text [n] stands at this byte of what the prompt spells. Returns how many ids longer the prompt became. */
+/* One answer: text [n] stands at this byte of what the prompt spells. It was written right
+ * behind the id `before`; a template may have a space there that was not read then. Returns how many ids longer the
+ * prompt became. */
 static long as_it_was(sv_prompt *p, const zamba_tokenizer *t, const spelled *s, long moved, size_t byte, size_t n,
-                      const int32_t *ids, size_t n_ids)
+                      const int32_t *ids, size_t n_ids, int32_t before)
 {
-    const size_t to = id_at(s, byte + n);
-    size_t from = id_at(s, byte);
+    const size_t to = id_at(s, byte + n), space = byte > 0 && s->bytes[byte - 1] == ' ';
+    size_t begin = byte - space, from = id_at(s, begin);
     spelled own = {0};
     long more = 0;
-    if (s->at[from] != byte && byte > 0 && s->bytes[byte - 1] == ' ') /* its space is the first id's */
-        from = id_at(s, byte - 1);
-    if (from >= to || s->at[to] != byte + n || s->at[from] + 1 < byte)
+    if (s->at[from] != begin || (space && from + 1 < s->n && s->at[from + 1] == byte &&
+                                 !(from > 0 && p->ids[(long)from - 1 + moved] == before))) {
+        begin = byte; /* the space is an id of its own that was there, or none of the answer's */
+        from = id_at(s, byte);
+    }
+    if (from >= to || from == 0 || s->at[to] != byte + n || s->at[from] != begin)
         return 0;
     for (size_t i = from; i < to; i++)
-        if (zamba_tokenizer_is_special(t, p->ids[i + (size_t)moved]))
+        if (zamba_tokenizer_is_special(t, p->ids[(long)i + moved]))
             return 0;
-    const size_t bytes = s->at[to] - s->at[from];
-    if (spell_all(&own, t, ids, n_ids) && own.at[n_ids] == bytes &&
-        memcmp(own.bytes, s->bytes + s->at[from], bytes) == 0 &&
-        replace(p, from + (size_t)moved, to + (size_t)moved, ids, n_ids))
-        more = (long)n_ids - (long)(to - from);
+    if (spell_all(&own, t, ids, n_ids)) {
+        const size_t n_own = own.at[n_ids], behind = p->ids[(long)from - 1 + moved] == before;
+        const int same = n_own == byte + n - begin && memcmp(own.bytes, s->bytes + begin, n_own) == 0;
+        const int without = behind && n_own == n && memcmp(own.bytes, s->bytes + byte, n) == 0;
+        if ((same || without) && replace(p, (size_t)((long)from + moved), (size_t)((long)to + moved), ids, n_ids))
+            more = (long)n_ids - (long)(to - from);
+    }
     free_spelled(&own);
     return more;
 }
 
-void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path)
+void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path, int32_t before)
 {
     const zamba_tokenizer *t = zamba_model_tokenizer(a->served->model);
     const json_t *nodes = json_object_get(path, "nodes");
@@ -212,7 +219,7 @@ void sv_talk_as_written(sv_history *h, sv_ask *a, const json_t *path)
         int32_t *ids;
         const size_t n_ids = sv_history_ids(h, json_string_value(json_object_get(node, "id")), &ids);
         if (n_ids)
-            moved += as_it_was(p, t, &s, moved, at, n, ids, n_ids);
+            moved += as_it_was(p, t, &s, moved, at, n, ids, n_ids, before);
         free(ids);
     }
     free_spelled(&s);
@@ -240,7 +247,7 @@ int sv_talk_fill(sv_history *h, sv_ask *a, const sv_answer_ask *ask, const json_
     if (!notebook) {
         if (!sv_ask_chat(a, *body, messages, NULL, bad))
             return 0;
-        sv_talk_as_written(h, a, ask->path);
+        sv_talk_as_written(h, a, ask->path, a->prompts->ids[a->prompts->n - 1]);
         return add_partial(a, partial, ids, n_ids, added, bad);
     }
     json_t *text = sv_talk_text(ask->path), *whole = text;

@@ -110,14 +110,19 @@ static int fill(sv_run *run, const json_t *path, sv_bad *bad)
         return ok ? 1 : sv_refuse(bad, 503, "unavailable", NULL, "no memory for the request");
     }
     json_t *messages = sv_talk_messages(path);
-    json_t *request = sv_chat_request(messages, NULL, 0, NULL, bad);
+    json_t *request = sv_chat_request(messages, NULL, 1, NULL, bad);
+    sv_prompt begun = {0}; /* for the id that answers begin behind */
     json_decref(messages);
+    if (request && sv_chat_render(a->served->model, request, &begun, NULL, NULL, 0, bad))
+        json_object_set_new(request, "add_generation_prompt", json_false());
+    const int32_t before = begun.n ? begun.ids[begun.n - 1] : -1;
+    zamba_free(begun.ids);
     a->prompts = request ? calloc(1, sizeof *a->prompts) : NULL;
     a->n_prompts = a->prompts ? 1 : 0;
     const int ok = a->prompts && sv_chat_render(a->served->model, request, a->prompts, NULL, NULL, 1, bad);
     json_decref(request);
     if (ok)
-        sv_talk_as_written(run->app->page->history, a, path);
+        sv_talk_as_written(run->app->page->history, a, path, before);
     return ok ? 1 : sv_refuse(bad, 503, "unavailable", NULL, "no memory for the request");
 }
 
