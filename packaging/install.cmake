@@ -6,7 +6,8 @@ include(CMakePackageConfigHelpers)
 install(TARGETS zamba EXPORT zamba LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS zamba_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES include/zamba.h include/zamba_train.h include/zamba_backbone.h include/zamba_replay.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES include/zamba.h include/zamba_train.h include/zamba_backbone.h include/zamba_replay.h
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 # The program, and the man page and completions that it writes itself from its one table of options.
 install(TARGETS zamba_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

@@ -151,7 +151,8 @@ const cli_command cli_commands[] = {
     {"app", CLI_SERVE, cmd_app, "[MODEL...]", "open the page in the browser",
      "Opens the page of the server that runs with this data folder. If there is none, starts one as `zamba serve` does "
      "and stays until Ctrl-C; if the port is taken, at another one.\n\n"
-     "The browser is the one that the system opens pages with, or that BROWSER names. docs/PAGE.md has the whole story.",
+     "The browser is the one that the system opens pages with, or that BROWSER names. docs/PAGE.md has the whole "
+     "story.",
      "zamba app\n"
      "zamba app Zamba2-2.7B-instruct --runs runs"},
     {"batch", CLI_BATCH, cmd_batch, "IN.jsonl [MODEL]", "answer a file of requests, in OpenAI's batch form",
@@ -259,6 +260,37 @@ const cli_command cli_commands[] = {
      "zamba report runs/first runs/second\n"
      "zamba report runs/* -o compare.html\n"
      "zamba report runs/first --json"},
+    {"backbone", CLI_BACKBONE, cmd_backbone, "info|pattern|compare|init|forward|stream|bench|train [MODEL]",
+     "the frame model of real-time agents: numbers in, one vector out, 60 times a second",
+     "MODEL is a folder as `backbone init` writes it; without it the options say what is meant, and its weights are "
+     "random.\n\n"
+     "`info` says what the options make: layers, parameters, memory; `pattern` lists the layers; `compare` counts "
+     "against a Jamba of the same shape. `init -o FOLDER` makes a model. `forward` computes whole sequences and writes "
+     "them with -o as safetensors, else as bare numbers.\n\n"
+     "`stream` reads little-endian float32 frames on standard input and writes the vector of each on standard output "
+     "at "
+     "once, so that any language can drive it as a child process; it ends cleanly where the input does. `bench` "
+     "measures a step, a snapshot, and what rollback takes. `train` learns vectors from a file; `replay train` learns "
+     "a "
+     "player.",
+     "zamba backbone info --embed-dim 287\n"
+     "zamba backbone init --preset exphil -o agent --seed 1\n"
+     "zamba backbone stream agent --weights bf16 < frames.f32 > vectors.f32\n"
+     "zamba replay frames game.slp --features exphil --format f32 | zamba backbone stream agent > vectors.f32\n"
+     "zamba backbone bench --fps 60 --load --weights bf16"},
+    {"replay", CLI_REPLAY, cmd_replay, "info|frames|train|play FILE...",
+     "Slippi replays (.slp): read them, learn to play from them",
+     "`info` says who played where, how many frames and events there are. `frames` writes every frame: fields, or the "
+     "numbers that a model reads, as CSV, JSON lines, bare numbers, or with -o as safetensors.\n\n"
+     "`train FILE... --test FILE -o RUN` learns to press what the players pressed next, and measures on a game that it "
+     "did not see; RUN gets metrics, a report with the predicted stick over the real one, and the folder policy. `play "
+     "FILE --model RUN/policy` goes through a game frame by frame and says what the policy would have pressed. "
+     "docs/REPLAY.md has the tables.",
+     "zamba replay info game.slp\n"
+     "zamba replay frames game.slp --port 1 > frames.csv\n"
+     "zamba replay train a.slp b.slp c.slp --test d.slp -o run\n"
+     "zamba replay train a.slp --test d.slp -o run --temporal --backbone zamba --hidden-size 128 --num-layers 4\n"
+     "zamba replay play d.slp --model run/policy"},
     {"completion", CLI_HELP, cmd_completion, "bash|zsh|fish", "print a completion script for a shell",
      "The script goes to standard output.", "source <(zamba completion bash)"},
     {"man", CLI_HELP, cmd_man, "", "print the manual page", "In troff, for man(1).", "zamba man | man -l -"},

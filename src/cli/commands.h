@@ -44,6 +44,8 @@ int cmd_list(const cli_args *args);
 int cmd_rm(const cli_args *args);
 int cmd_show(const cli_args *args);
 int cmd_report(const cli_args *args);
+int cmd_backbone(const cli_args *args);
+int cmd_replay(const cli_args *args);
 int cmd_help(const cli_args *args);
 int cmd_man(const cli_args *args);
 int cmd_completion(const cli_args *args);

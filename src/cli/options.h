@@ -35,13 +35,16 @@ enum {
     CLI_REMOVE = 1 << 27, /* rm */
     CLI_SHOW = 1 << 28,
     CLI_BATCH = 1 << 19,
+    CLI_BACKBONE = 1 << 15,
+    CLI_REPLAY = 1 << 16,
+    CLI_FRAMES = CLI_BACKBONE | CLI_REPLAY,
     CLI_SAMPLING = CLI_RUN | CLI_CHAT,
     CLI_FORWARD =
         CLI_RUN | CLI_CHAT | CLI_DEBUG | CLI_PERPLEXITY | CLI_BENCH | CLI_EVAL | CLI_IMATRIX | CLI_SERVE | CLI_BATCH,
     CLI_WORK = CLI_FORWARD | CLI_TOKENIZE | CLI_DETOKENIZE | CLI_TEMPLATE | CLI_INSPECT | CLI_QUANTIZE | CLI_CONVERT |
                CLI_MERGE | CLI_SHOW,
     CLI_HUB = CLI_PULL | CLI_MODELS | CLI_REMOVE,
-    CLI_ALL = CLI_WORK | CLI_HUB | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA
+    CLI_ALL = CLI_WORK | CLI_HUB | CLI_HELP | CLI_TRAIN | CLI_TRAIN_TOKENIZER | CLI_REPORT | CLI_DATA | CLI_FRAMES
 };
 
 typedef struct cli_list {
@@ -83,6 +86,20 @@ typedef struct cli_serving {
     bool allow_anonymous, log_prompts, no_recurrent, preload, no_history;
     const char *part; /* batch: "2/8" */
 } cli_serving;
+
+enum { CLI_FRAME_OPTIONS = 20 }; /* of a frame model's options that zamba_backbone_option_set knows */
+
+/* What `zamba backbone` and `zamba replay` are told. Options of the model stay text: the library reads them. */
+typedef struct cli_frame_model {
+    const char *preset, *options[CLI_FRAME_OPTIONS];
+    int64_t backbone, weights, non_finite;
+    bool temporal;
+    const char *frames, *data, *import, *test, *reference, *model;
+    int64_t batch, reencode, port, name_id, features, format;
+    bool logits, load, opponents;
+    int64_t bench_frames, max_steps, warmup_steps, eval_steps, batch_size;
+    double fps, learning_rate, weight_decay, max_grad_norm;
+} cli_frame_model;
 
 /* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */
 typedef struct cli_args {
@@ -141,6 +158,7 @@ typedef struct cli_args {
 
     cli_training training;
     cli_serving serving;
+    cli_frame_model frames;
 
     int64_t progress, color;
     bool verbose, help, version;

@@ -36,6 +36,7 @@ void run_data_free(run_data *d)
     free(d->samples);
     free(d->name);
     json_decref(d->config);
+    json_decref(d->plots);
     *d = (run_data){0};
 }
 
@@ -81,6 +82,12 @@ bool run_data_sample(run_data *d, int64_t step, const char *prompt, const char *
     }
     d->samples[d->n_samples++] = s;
     return true;
+}
+
+const char *run_data_unit(const run_data *d)
+{
+    const char *unit = json_string_value(json_object_get(d->config, "unit"));
+    return unit ? unit : "tokens";
 }
 
 double run_valid_perplexity(run_valid v)
@@ -255,6 +262,15 @@ int run_data_load(run_data *d, const char *path, int64_t last)
         d->config = code == 0 ? cli_json_parse(text, n, why, sizeof why) : NULL;
         if (code == 0 && !json_is_object(d->config))
             code = cli_error("%s: no JSON object", name);
+        free(text);
+        text = NULL;
+    }
+    snprintf(name, sizeof name, "%s/plots.json", path);
+    if (code == 0 && access(name, F_OK) == 0) {
+        code = cli_read_file(name, LINE_BYTES, &text, &n);
+        d->plots = code == 0 ? cli_json_parse(text, n, why, sizeof why) : NULL;
+        if (code == 0 && !json_is_array(d->plots))
+            code = cli_error("%s: no JSON list", name);
         free(text);
     }
     if (code)

@@ -22,6 +22,7 @@ typedef struct run_sample {
 typedef struct run_data {
     char *name;                 /* last part of the folder's name                                     */
     json_t *config;             /* an object, or NULL                                                 */
+    json_t *plots;              /* a list of what run_folder_plot was given, or NULL                  */
     zamba_train_metrics *steps; /* in the file's order, which is that of the steps                    */
     run_valid *valids;
     run_sample *samples;
@@ -45,6 +46,9 @@ int run_data_load(run_data *d, const char *path, int64_t last);
 void run_data_write_step(FILE *f, const zamba_train_metrics *m);
 void run_data_write_valid(FILE *f, run_valid v);
 void run_data_write_sample(FILE *f, const run_sample *s);
+
+/* What is counted: "tokens", or what the config calls its "unit" (then no perplexity is of use). */
+const char *run_data_unit(const run_data *d);
 
 double run_valid_perplexity(run_valid v);
 double run_valid_bits(run_valid v); /* per byte; NaN: not known */

@@ -246,6 +246,25 @@ int run_folder_sample(run_folder *r, int64_t step, const char *prompt, const cha
     return told(r, ok && report(r, true));
 }
 
+int run_folder_plot(run_folder *r, json_t *plot)
+{
+    char path[PATH_MAX];
+    const char *title = json_string_value(json_object_get(plot, "title"));
+    errno = 0;
+    if (!r->data.plots)
+        r->data.plots = json_array();
+    for (size_t i = json_array_size(r->data.plots); i > 0 && title; i--) {
+        const char *other = json_string_value(json_object_get(json_array_get(r->data.plots, i - 1), "title"));
+        if (other && strcmp(other, title) == 0)
+            json_array_remove(r->data.plots, i - 1);
+    }
+    bool ok = title && json_array_append_new(r->data.plots, plot) == 0;
+    char *text = ok ? json_dumps(r->data.plots, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    ok = text && cli_write_file(in_folder(r, "plots.json", path), text, strlen(text)) == 0;
+    free(text);
+    return told(r, ok && report(r, true));
+}
+
 int run_folder_close(run_folder *r)
 {
     if (!r)

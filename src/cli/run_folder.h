@@ -4,6 +4,7 @@
 #ifndef CLI_RUN_FOLDER_H
 #define CLI_RUN_FOLDER_H
 
+#include <jansson.h>
 #include <stdint.h>
 
 #include "zamba_train.h"
@@ -22,6 +23,10 @@ zamba_status run_folder_open(run_folder **out, const char *path, const char *con
 int run_folder_step(run_folder *r, const zamba_train_metrics *m);
 int run_folder_valid(run_folder *r, int64_t step, double loss, double bytes_per_token);
 int run_folder_sample(run_folder *r, int64_t step, const char *prompt, const char *text);
+
+/* A picture for the report, kept in plots.json; one of the same title gives way. plot, taken over: {"title", "note",
+ * "unit" of x, "x": [...], "series": [{"name", "y": [...]}]}, null for what is no number. */
+int run_folder_plot(run_folder *r, json_t *plot);
 
 /* Write the report a last time. NULL is fine. Returns as above. */
 int run_folder_close(run_folder *r);

@@ -390,11 +390,94 @@ static void write_cards(page *p)
         {.title = "Held-out loss", .curves = {{"held-out", NULL, valid_loss, false}}, .n_curves = 1, .cut = 0.05},
     };
     const size_t n_one = sizeof one / sizeof *one, first = p->n_runs > 1;
+    bool of_tokens = false;
+    for (size_t r = 0; r < p->n_runs; r++)
+        of_tokens |= strcmp(run_data_unit(&p->runs[r]), "tokens") == 0;
     fputs("<div class=\"grid\">\n", p->f);
     for (size_t i = 0; p->n_runs > 1 && i < sizeof more / sizeof *more; i++)
         write_card(p, &more[i]);
-    for (size_t i = first; i < n_one; i++)
-        write_card(p, &one[i]);
+    for (size_t i = first; i < n_one; i++) {
+        card c = one[i];
+        if (!of_tokens && c.curves[0].valid == valid_perplexity)
+            continue;
+        if (!of_tokens && c.curves[0].step == step_speed) {
+            c.title = "Frames per second";
+            c.curves[0].name = "frames/s";
+        }
+        write_card(p, &c);
+    }
+    fputs("</div>\n", p->f);
+}
+
+/* ---- Pictures that the run itself made ----------------------------------------------------------------------------
+ */
+
+static double *numbers_of(const json_t *list, size_t n)
+{
+    double *x = calloc(n + 1, sizeof *x);
+    for (size_t i = 0; x && i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        x[i] = json_is_number(v) ? json_number_value(v) : NAN;
+    }
+    return x;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static void write_plot(page *p, const json_t *plot)
+{
+    enum { MOST_SERIES = 6, MOST_X = 20000 };
+    const json_t *list = json_object_get(plot, "series"), *xs = json_object_get(plot, "x");
+    const size_t n_x = json_array_size(xs), n_series = json_array_size(list);
+    chart_series series[MOST_SERIES];
+    double *x = numbers_of(xs, n_x > MOST_X ? MOST_X : n_x), *y[MOST_SERIES] = {0};
+    size_t n = 0;
+    for (; x && n < n_series && n < MOST_SERIES; n++) {
+        const json_t *one = json_array_get(list, n);
+        y[n] = numbers_of(json_object_get(one, "y"), n_x > MOST_X ? MOST_X : n_x);
+        if (!y[n])
+            break;
+        series[n] = (chart_series){
+            .name = text_of(one, "name"), .colour = n, .x = x, .y = y[n], .n = n_x > MOST_X ? MOST_X : n_x};
+    }
+    p->failed |= !x || (n < n_series && n < MOST_SERIES);
+    if (!p->failed && n > 0 && n_x > 0) {
+        svg_chart chart = {.title = text_of(plot, "title"),
+                           .series = series,
+                           .n_series = n,
+                           .unit = text_of(plot, "unit"),
+                           .width = SLIM,
+                           .height = 210};
+        fputs("<section class=\"card full\"><h2>", p->f);
+        svg_chart_escape(p->f, chart.title);
+        fputs(" <small>", p->f);
+        svg_chart_escape(p->f, text_of(plot, "note"));
+        fputs("</small></h2>", p->f);
+        write_keys(p, series, n);
+        svg_chart_write(p->f, &chart, "slim");
+        chart.width = MIDDLE_WIDTH;
+        svg_chart_write(p->f, &chart, "middle");
+        chart.width = FULL_WIDTH;
+        svg_chart_write(p->f, &chart, "wide");
+        fputs("</section>\n", p->f);
+    }
+    for (size_t i = 0; i < MOST_SERIES; i++)
+        free(y[i]);
+    free(x);
+}
+
+static void write_plots(page *p, const run_data *d)
+{
+    size_t i;
+    json_t *plot;
+    if (json_array_size(d->plots) == 0)
+        return;
+    fputs("<h2 class=\"part\">What it does</h2>\n<div class=\"grid\">\n", p->f);
+    json_array_foreach(d->plots, i, plot) write_plot(p, plot);
     fputs("</div>\n", p->f);
 }
 
@@ -462,7 +545,7 @@ static const char SCRIPT[] =
     "if(best===null)return;\n"
     "lines.forEach(function(l,i){var q=l[0];l.forEach(function(p){if(p[0]<=best+.05)q=p});"
     "if(keys[i])keys[i].textContent=show(value(y,q[1]))});\n"
-    "at.textContent='step '+Math.round(value(x,best)).toLocaleString('en');\n"
+    "at.textContent=svg.dataset.unit+' '+Math.round(value(x,best)).toLocaleString('en');\n"
     "cursor.setAttribute('transform','translate('+best+' 0)');cursor.style.visibility='visible'});\n"
     "svg.addEventListener('pointerleave',function(){cursor.style.visibility='hidden';at.textContent='';"
     "keys.forEach(function(b,i){b.textContent=rest[i]})})});\n";
@@ -504,6 +587,7 @@ static void write_head_of_run(page *p, const run_data *d, bool going_on)
 {
     const run_summary s = run_summarize(d);
     char a[32], b[32], value[64], note[96];
+    const bool of_tokens = strcmp(run_data_unit(d), "tokens") == 0;
     fputs("<header><h1>", p->f);
     svg_chart_escape(p->f, d->name);
     fprintf(p->f, "</h1><p class=\"soft\">%s step %s",
@@ -531,6 +615,8 @@ static void write_head_of_run(page *p, const run_data *d, bool going_on)
         snprintf(value, sizeof value, "%.4f", s.valid_loss);
         snprintf(note, sizeof note, "best %.4f at step %s", s.best_loss, cli_number((uint64_t)s.best_step, a));
         tile(p, "Held-out loss", value, note);
+    }
+    if (isfinite(s.valid_loss) && of_tokens) {
         snprintf(value, sizeof value, "%s", svg_chart_number(s.perplexity, 4, a));
         snprintf(note, sizeof note, "best %s", svg_chart_number(s.best_perplexity, 4, a));
         tile(p, "Perplexity", value, note);
@@ -542,10 +628,11 @@ static void write_head_of_run(page *p, const run_data *d, bool going_on)
     }
     if (s.tokens > 0) {
         snprintf(note, sizeof note, "seen by step %s", cli_number((uint64_t)s.step, b));
-        tile(p, "Tokens", svg_chart_number((double)s.tokens, 4, a), note);
+        tile(p, of_tokens ? "Tokens" : "Frames", svg_chart_number((double)s.tokens, 4, a), note);
     }
     if (isfinite(s.tokens_per_second))
-        tile(p, "Tokens per second", cli_number((uint64_t)(s.tokens_per_second + 0.5), a), "over the last steps");
+        tile(p, of_tokens ? "Tokens per second" : "Frames per second",
+             cli_number((uint64_t)(s.tokens_per_second + 0.5), a), "over the last steps");
     fputs("</div>\n", p->f);
 }
 
@@ -801,6 +888,7 @@ char *run_report_html(const run_data *runs, size_t n_runs, bool going_on, size_t
         head(&p, runs[0].name, going_on);
         write_head_of_run(&p, &runs[0], going_on);
         write_cards(&p);
+        write_plots(&p, &runs[0]);
         write_samples(&p, &runs[0]);
         write_settings(&p, &runs[0]);
     } else {

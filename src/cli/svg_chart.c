@@ -195,7 +195,9 @@ void svg_chart_write(FILE *f, const svg_chart *c, const char *class)
     find_axes(c, &x, &y);
     fprintf(f, "<svg class=\"chart %s\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" data-x=\"%.10g %.10g %.1f %.1f\" ",
             class, c->width, c->height, x.low, x.high, x.from, x.to);
-    fprintf(f, "data-y=\"%.10g %.10g %.1f %.1f\"><title>", y.low, y.high, y.from, y.to);
+    fprintf(f, "data-y=\"%.10g %.10g %.1f %.1f\" data-unit=\"", y.low, y.high, y.from, y.to);
+    svg_chart_escape(f, c->unit ? c->unit : "step");
+    fputs("\"><title>", f);
     svg_chart_escape(f, c->title);
     fputs("</title>\n", f);
     for (size_t i = 0; i < y.n; i++) {

@@ -23,6 +23,7 @@ typedef struct svg_chart {
     const char *title;
     const chart_series *series;
     size_t n_series;
+    const char *unit; /* of x: "step" if NULL                                   */
     double width, height;
     bool from_zero; /* the axis begins at 0                                        */
     double cut;     /* this share of the highest values may leave the picture, or one that dwarfs the others */
