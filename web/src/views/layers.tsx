@@ -139,9 +139,6 @@ export function Layers({ model: m }: { model: ModelPage }) {
             })}
             {m.layers.map((l, i) => {
               const box = p.layerBoxes[i]!;
-              const c = centre(box);
-              const wide = p.down || p.pitch > 62;
-              const number = p.down || p.pitch > 17 || i % Math.ceil(20 / p.pitch) === 0;
               return (
                 <g
                   key={i}
@@ -163,11 +160,21 @@ export function Layers({ model: m }: { model: ModelPage }) {
                   onMouseLeave={() => setOver(null)}
                 >
                   <rect x={box.x} y={box.y} width={box.w} height={box.h} rx={Math.min(6, box.w / 3)} />
-                  {wide && <text x={c.x} y={c.y + 4}>{p.down ? `${l.index} · ${mixerName(l.mixer)}` : mixerName(l.mixer)}</text>}
-                  {!p.down && number && <text class="small under" x={c.x} y={box.y + box.h + 17}>{l.index}</text>}
                 </g>
               );
             })}
+            <g aria-hidden="true">
+              {m.layers.map((l, i) => {
+                const box = p.layerBoxes[i]!;
+                const c = centre(box);
+                return (
+                  <g key={i}>
+                    {(p.down || p.pitch > 62) && <text x={c.x} y={c.y + 4}>{p.down ? `${l.index} · ${mixerName(l.mixer)}` : mixerName(l.mixer)}</text>}
+                    {!p.down && (p.pitch > 17 || i % Math.ceil(20 / p.pitch) === 0) && <text class="small" x={c.x} y={box.y + box.h + 17}>{l.index}</text>}
+                  </g>
+                );
+              })}
+            </g>
           </svg>
         )}
       </div>
