@@ -1,4 +1,4 @@
-"""test_page.py — the page's side of the server against the starter model: its files and their headers, chats, the tree,
+"""test_page_server.py — the page's side of the server against the starter model: its files and their headers, chats, the tree,
 answers that go on without anybody watching, search, two tabs, states, runs. How it comes through kills is test_page_kill.py."""
 import gzip
 import http.client
