@@ -11,7 +11,7 @@ PROGRAM := $(RELEASE)/zamba
 setup = @if [ "$(SETUP)" != no ]; then sh scripts/setup.sh $(1) --quiet; fi
 
 .DEFAULT_GOAL := build
-.PHONY: build help run test check asan-ubsan tsan bench train-default fuzz format lint install uninstall clean
+.PHONY: build help run test check asan-ubsan tsan bench train-default page fuzz format lint install uninstall clean
 
 build: ## build the program and the libraries: build/release/zamba (the default)
 	$(call setup,build)
@@ -50,6 +50,9 @@ bench: ## zamba beside llama.cpp and transformers: the table of docs/SPEED.md (h
 
 train-default: build ## make the default model anew from DATA=folder (hours; goes on where it was stopped): models/README.md
 	@sh scripts/train_default.sh "$(DATA)"
+
+page: ## the page, built anew from web/ (Node 20); what is built is committed, the program needs no Node
+	@cd web && npm ci --no-audit --no-fund && npm run build
 
 fuzz: ## a minute of fuzzing for every parser (needs clang); SECONDS=n for another time each
 	$(call setup,ci)

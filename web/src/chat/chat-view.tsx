@@ -40,6 +40,8 @@ export function useTree(id: string | null): { tr: Tree | null; failed: string | 
   return { tr: id && tr?.chat.value.id === id ? tr : null, failed, again: () => setN(n + 1) };
 }
 
+const firstLine = (s: string): string => s.trim().split('\n')[0]!.replace(/^[#>*`\s]+/, '').slice(0, 80);
+
 export const chatTitle = (c: Chat): string => c.title || c.preview.slice(0, 60) || t('chat.untitled');
 
 function Open({ tr }: { tr: Tree }) {
@@ -142,7 +144,7 @@ function Fresh() {
       </header>
       <div class="list-box fresh"><Empty icon="chat" title={t('chat.hello')}><p>{t('chat.hello.text')}</p></Empty></div>
       <Composer draftKey="new" busy={false} onStop={() => {}} onSend={async (text) => {
-        const tr = made.current ?? await begin({ system: n.system, settings: n.settings, ...(n.model ? { model: n.model } : {}) });
+        const tr = made.current ?? await begin({ title: firstLine(text), system: n.system, settings: n.settings, ...(n.model ? { model: n.model } : {}) });
         if (!tr) return false;
         made.current = tr;
         if (!(await send(tr, text))) return false;

@@ -16,7 +16,7 @@ export function ModelPicker({ value, onChange }: { value: string | null; onChang
   const m = models.value.find((x) => x.name === name);
   const items: Item[] = [
     ...models.value.map((x): Item => ({
-      label: `${x.name}${x.template ? '' : ` · ${t('model.notemplate')}`} · ${x.phase === 'ready' ? t('model.ready') : x.phase === 'loading' ? t('model.loading') : bytes(x.bytes)}`,
+      label: `${x.name}${x.template !== false ? '' : ` · ${t('model.notemplate')}`} · ${x.phase === 'ready' ? t('model.ready') : x.phase === 'loading' ? t('model.loading') : bytes(x.bytes)}`,
       icon: x.name === name ? 'check' : 'cpu',
       run: () => { onChange(x.name); if (x.phase === 'absent') void attempt(() => api.loadModel(x.name)); },
     })),

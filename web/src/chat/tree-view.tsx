@@ -44,7 +44,7 @@ function Drawing({ tr, costs, chosen, choose }: { tr: Tree; costs: StateCosts | 
   const most = Math.max(1, ...Object.values(costs?.nodes ?? {}).map((c) => c.bytes));
   return (
     <div class="tree-box card" ref={box} onScroll={look}>
-      <div class="tree-zoom"><IconButton icon="plus" label={t('tree.zoom.in')} onClick={() => setZoom(Math.min(2, zoom * 1.25))} /><IconButton icon="search" label={t('tree.zoom.out')} onClick={() => setZoom(Math.max(0.3, zoom / 1.25))} /></div>
+      <div class="tree-zoom"><IconButton icon="plus" label={t('tree.zoom.in')} onClick={() => setZoom(Math.min(2, zoom * 1.25))} /><IconButton icon="minus" label={t('tree.zoom.out')} onClick={() => setZoom(Math.max(0.3, zoom / 1.25))} /></div>
       <svg class="tree" role="tree" aria-label={t('tree.title')} width={(columns * W + 24) * zoom} height={(rows * H + 24) * zoom} viewBox={`0 0 ${columns * W + 24} ${rows * H + 24}`} onKeyDown={key}>
         {nodes.map((n) => {
           const p = n.parent ? at.get(n.parent) : null;
@@ -65,7 +65,7 @@ function Drawing({ tr, costs, chosen, choose }: { tr: Tree; costs: StateCosts | 
               <rect width={BW} height={BH} rx="10" />
               <text class="who" x="11" y="18">{role(node)}{node.status === 'streaming' ? ' …' : ''}</text>
               {cost && <text class="cost" x={BW - 10} y="18" text-anchor="end">{cost}</text>}
-              <text x="11" y="38">{short(node.content, 22)}</text>
+              <text x="11" y="38">{short(node.content, 18)}</text>
               {c && (c.kept || c.saved) && <rect class={c.saved ? 'bar saved' : 'bar'} x="11" y={BH - 9} width={Math.max(4, (BW - 22) * c.bytes / most)} height="3" rx="1.5" />}
             </g>
           );

@@ -34,7 +34,7 @@ export type Node = {
 export type Model = {
   name: string; bytes: number; phase: 'absent' | 'loading' | 'ready' | 'unloading'; known: boolean; memory: number | null;
   elapsed_s: number | null; expected_s: number | null; error: string | null; n_ctx: number | null; n_params: number | null;
-  family: string | null; dtype: string | null; template: boolean;
+  family: string | null; dtype: string | null; template?: boolean;
 };
 export type Folder = { id: string; name: string; position: number; revision: number };
 export type Preset = { id: string; name: string; system: string; settings: Settings; revision: number };

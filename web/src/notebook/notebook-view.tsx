@@ -134,7 +134,7 @@ function Book({ tr }: { tr: Tree | null }) {
   const commit = async (): Promise<Tree | null> => {
     let x = tr ?? made.current;
     if (!x) {
-      x = await begin({ kind: 'notebook', ...(model ? { model } : {}) });
+      x = await begin({ kind: 'notebook', title: (typed ?? '').trim().split('\n')[0]!.slice(0, 80), ...(model ? { model } : {}) });
       if (!x) return null;
       made.current = x;
     }

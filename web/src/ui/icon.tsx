@@ -4,7 +4,7 @@ const paths = {
   search: 'M11 4a7 7 0 1 1 0 14 7 7 0 0 1 0-14zM16 16l4 4', send: 'M12 19V6M6 11l6-6 6 6', stop: 'M7 7h10v10H7z',
   copy: 'M9 9h10v11H9zM15 9V4H5v11h4', check: 'M5 12l5 5 9-10', redo: 'M19 11a7 7 0 1 0-1.5 5M19 5v6h-6',
   edit: 'M4 20l1-4L16 5l3 3L8 19zM14 7l3 3', trash: 'M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5', pin: 'M9 4h6l-1 6 3 3H7l3-3zM12 13v7',
-  folder: 'M4 6h6l2 2h8v11H4z', more: 'M6 12h.01M12 12h.01M18 12h.01', left: 'M14 6l-6 6 6 6', right: 'M10 6l6 6-6 6', down: 'M6 10l6 6 6-6', up: 'M6 14l6-6 6 6',
+  folder: 'M4 6h6l2 2h8v11H4z', more: 'M5.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M11.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M17.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0', minus: 'M5 12h14', left: 'M14 6l-6 6 6 6', right: 'M10 6l6 6-6 6', down: 'M6 10l6 6 6-6', up: 'M6 14l6-6 6 6',
   tree: 'M5 6a2 2 0 1 0 4 0 2 2 0 0 0-4 0M5 18a2 2 0 1 0 4 0 2 2 0 0 0-4 0M15 9a2 2 0 1 0 4 0 2 2 0 0 0-4 0M7 8v8M17 11c0 4-10 1-10 5', split: 'M4 5h7v14H4zM13 5h7v14h-7z', sliders: 'M4 8h8M16 8h4M14 5.5v5M4 16h4M12 16h8M10 13.5v5',
   close: 'M6 6l12 12M18 6L6 18', file: 'M6 3h8l4 4v14H6zM14 3v4h4', clip: 'M18 11l-7 7a4 4 0 0 1-6-6l8-8a3 3 0 0 1 4 4l-8 8a1 1 0 0 1-2-2l7-7', gauge: 'M4 18a8 8 0 1 1 16 0M12 18l4-6',
   layers: 'M12 4l8 4-8 4-8-4zM4 12l8 4 8-4M4 16l8 4 8-4', cpu: 'M7 7h10v10H7zM10 3v4M14 3v4M10 17v4M14 17v4M3 10h4M3 14h4M17 10h4M17 14h4',
