@@ -9,10 +9,32 @@
 
 /* ---- out ---- */
 
+/* The ids that answers were written in: by them a saved state knows its text again. */
+static int add_ids(sv_history *h, const char *chat, json_t *nodes, sv_bad *bad)
+{
+    sqlite3_stmt *s = sv_db_ask(h, bad, "SELECT id, ids FROM nodes WHERE chat = ? ORDER BY seq", "s", chat);
+    int got;
+    for (size_t i = 0; (got = sv_db_next(h, s, bad)) > 0 && i < json_array_size(nodes); i++) {
+        const void *data = sqlite3_column_blob(s, 1);
+        const size_t n = data ? (size_t)sqlite3_column_bytes(s, 1) / sizeof(int32_t) : 0;
+        json_t *list = n ? json_array() : NULL;
+        for (size_t k = 0; k < n; k++) {
+            int32_t id;
+            memcpy(&id, (const char *)data + k * sizeof id, sizeof id);
+            json_array_append_new(list, json_integer(id));
+        }
+        if (list)
+            json_object_set_new(json_array_get(nodes, i), "ids", list);
+    }
+    sqlite3_finalize(s);
+    return got == 0;
+}
+
 static int add_chat(sv_history *h, json_t *chats, json_t *chat, sv_bad *bad)
 {
     json_t *nodes = json_array();
-    const int ok = sv_chat_nodes(h, json_string_value(json_object_get(chat, "id")), nodes, bad);
+    const char *id = json_string_value(json_object_get(chat, "id"));
+    const int ok = sv_chat_nodes(h, id, nodes, bad) && add_ids(h, id, nodes, bad);
     json_object_set_new(chat, "tree", nodes);
     json_object_del(chat, "preview");
     json_object_del(chat, "nodes");
@@ -166,6 +188,7 @@ static const sv_field node_fields[] = {
     {"meta", SV_OBJ, 0, 0, 0, NULL, NULL, ""},
     {"status", SV_STR, 0, 32, SV_NO_NUL, NULL, NULL, ""},
     {"finish", SV_STR, 0, 32, SV_NO_NUL, NULL, NULL, ""},
+    {"ids", SV_IDS, 0, 1e7, 0, NULL, NULL, ""},
     {NULL, SV_ANY, 0, 0, 0, NULL, NULL, NULL}};
 
 static int check_import(const json_t *o, sv_bad *bad)
@@ -234,18 +257,24 @@ static int take_node(sv_history *h, const char *chat, json_t *ids, const json_t 
     json_object_set_new(ids, was, json_string(id));
     json_t *row = json_pack("{s:s?,s:O,s:O}", "parent", now, "role", json_object_get(node, "role"), "content",
                             json_object_get(node, "content"));
-    const json_t *meta = sv_field_get(node, "meta"), *usage = sv_field_get(node, "usage");
+    const json_t *meta = sv_field_get(node, "meta"), *usage = sv_field_get(node, "usage"),
+                 *list = sv_field_get(node, "ids");
+    const size_t n_ids = json_array_size(list);
+    int32_t *written = n_ids ? malloc(n_ids * sizeof *written) : NULL;
+    for (size_t i = 0; written && i < n_ids; i++)
+        written[i] = (int32_t)json_number_value(json_array_get(list, i));
     if (meta)
         json_object_set(row, "meta", (json_t *)meta);
     const int ok = sv_node_insert(h, id, chat, row, status_of(node), sv_get_str(node, "model", NULL),
                                   sv_field_get(node, "settings"), bad) &&
-                   sv_db_do(h, bad, NULL, "UPDATE nodes SET usage = ?, finish = ?, created = ? WHERE id = ?", "jsis",
-                            usage, sv_get_str(node, "finish", NULL),
+                   sv_db_do(h, bad, NULL, "UPDATE nodes SET usage = ?, finish = ?, created = ?, ids = ? WHERE id = ?",
+                            "jsibs", usage, sv_get_str(node, "finish", NULL),
                             json_is_integer(json_object_get(node, "created"))
                                 ? (int64_t)json_integer_value(json_object_get(node, "created"))
                                 : sv_db_now(),
-                            id);
+                            written, n_ids * sizeof *written, id);
     json_decref(row);
+    free(written);
     return ok;
 }
 

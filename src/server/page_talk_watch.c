@@ -144,6 +144,7 @@ void sv_talk_continue(sv_exchange *r, void *user)
 typedef struct stopping {
     const sv_page *page;
     sv_watcher watcher;
+    int late; /* it had ended already */
 } stopping;
 
 static void run_stop(sv_exchange *r, void *user)
@@ -158,10 +159,14 @@ static void run_stop(sv_exchange *r, void *user)
         json_decref(node);
         return; /* woken again when it is over */
     }
-    if (node)
+    if (node && s->late) {
+        sv_refuse(&bad, 409, "answer_not_under_way", "id", "the answer has ended already");
+        sv_page_refuse(r, &bad, node);
+    } else if (node) {
         sv_http_reply_json(r, 200, node);
-    else
+    } else {
         sv_page_refuse(r, &bad, NULL);
+    }
 }
 
 static void end_stop(void *user)
@@ -184,7 +189,7 @@ void sv_talk_stop(sv_exchange *r, void *app)
     s->watcher.r = r;
     if (sv_answers_watch(p->answers, sv_http_key(r), sv_http_arg(r), &s->watcher)) {
         sv_http_pump(r, run_stop, end_stop, s);
-        sv_answers_stop(p->answers, sv_http_key(r), sv_http_arg(r));
+        s->late = !sv_answers_stop(p->answers, sv_http_key(r), sv_http_arg(r));
         return;
     }
     free(s);
