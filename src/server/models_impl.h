@@ -19,9 +19,9 @@ typedef struct sv_entry {
     double asked_at;         /* since when, while somebody does */
     int stuck;               /* others are in the way */
     double used_at, expires, keep_alive;
-    double keeps;   /* what the last request said: how long it stays behind the last that holds it */
-    uint64_t needs; /* at least, as it was found when it was opened; 0: not known */
-    uint64_t taken; /* while it is loaded */
+    double keeps;                 /* what the last request said: how long it stays behind the last that holds it */
+    uint64_t needs;               /* at least, as it was found when it was opened; 0: not known */
+    uint64_t taken;               /* while it is loaded */
     double load_began, load_took; /* 0: never */
     char load_failed[256];
     uint64_t n_loads;
