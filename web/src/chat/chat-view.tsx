@@ -58,7 +58,7 @@ function Open({ tr }: { tr: Tree }) {
   const title = chatTitle(c);
   useEffect(() => { document.title = `${title} · zamba`; }, [title]);
   const move = (by: number) => {
-    const rows = [...document.querySelectorAll<HTMLElement>('.vlist .msg')];
+    const rows = [...document.querySelectorAll<HTMLElement>('.message-list .msg')];
     const here = document.activeElement?.closest<HTMLElement>('.msg');
     const i = here ? items.indexOf(here.dataset.id!) : by < 0 ? items.length : -1;
     const to = items[Math.max(0, Math.min(items.length - 1, i + by))];

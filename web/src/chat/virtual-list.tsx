@@ -123,7 +123,7 @@ export function VirtualList({ items, draw, handle, label, onEnd, footer }: {
   for (let i = 0; i < from; i++) above += h(items[i]!);
   for (let i = to; i < items.length; i++) under += h(items[i]!);
   return (
-    <div class="vlist" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label={label}>
+    <div class="message-list" ref={box} onScroll={onScroll} tabIndex={0} role="region" aria-label={label}>
       <div ref={inner} role="list" aria-label={label}>
         <div style={{ height: `${above}px` }} role="presentation" />
         {items.slice(from, to).map((id, i) => <Row key={id} id={id} seen={seen} index={from + i} count={items.length}>{draw(id)}</Row>)}

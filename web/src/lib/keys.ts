@@ -1,6 +1,6 @@
 // Shortcuts. Views add theirs while they are shown; the list under ? is made of what is there.
 import { signal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import type { Key } from '../i18n';
 
 /** "mod" is Ctrl, or Cmd on a Mac. Single letters count outside fields only. */
@@ -20,7 +20,10 @@ export function addShortcuts(list: Shortcut[]): () => void {
 }
 
 export function useShortcuts(list: Shortcut[], deps: unknown[] = []): void {
-  useEffect(() => addShortcuts(list), deps);
+  // what a key does is what the view last drawn says, not the first one
+  const now = useRef(list);
+  now.current = list;
+  useEffect(() => addShortcuts(list.map((s, i) => ({ ...s, run: (e: KeyboardEvent) => (now.current[i] ?? s).run(e) }))), deps);
 }
 
 function fits(s: string, e: KeyboardEvent): boolean {
