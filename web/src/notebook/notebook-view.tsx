@@ -28,6 +28,7 @@ function useTokens(tr: Tree | null): void {
   const path = tr?.path.value ?? [];
   for (const id of path) {
     const n = tr!.nodes.get(id)?.value;
+    if (n?.status === 'streaming') tokens.delete(id); // it grows: what was known of it is not all
     if (!n || n.status === 'streaming' || !n.has_tokens || tokens.has(id)) continue;
     tokens.set(id, streamed.get(id) ?? []);
     api.tokens(id).then((r) => { tokens.set(id, r.tokens); known.value++; }).catch(() => { tokens.delete(id); });
