@@ -6,7 +6,8 @@ export const field = (page) => page.getByRole('textbox', { name: 'Message', exac
 export const answers = (page) => page.locator('article.msg.assistant');
 export const mine = (page) => page.locator('article.msg.user');
 export const newest = (page) => answers(page).last();
-export const textOf = (message) => message.locator('.msg-body').innerText();
+/** What a message says, without what is told of its progress. */
+export const textOf = async (message) => (await message.locator('.msg-body .md').allInnerTexts()).join('');
 export const chatId = (page) => /\/(?:c|notebook)\/([0-9a-f]{24})/.exec(page.url())?.[1] ?? null;
 
 export async function type(page, text) {

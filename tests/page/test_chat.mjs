@@ -172,7 +172,7 @@ export const tests = {
     await page.locator('main').focus();
     await page.keyboard.press('?');
     await until('the list of keys', () => page.url().endsWith('/help'));
-    await page.getByRole('heading', { name: 'Keyboard', exact: true }).waitFor();
+    await page.getByRole('heading', { name: 'Keyboard and help' }).waitFor();
     page.quiet();
   },
 };

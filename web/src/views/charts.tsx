@@ -14,12 +14,17 @@ interface Picture {
   words: string[];
 }
 
-/** An SVG file as an image: its title, and all texts in it for those who do not see it. */
+const plainText = (markup: string): string =>
+  markup.replace(/<[^>]*>/g, '').replace(/&(lt|gt|quot|apos|amp|#(\d{1,6}));/g, (_, name: string, code?: string) =>
+    code ? String.fromCodePoint(Math.min(Number(code), 0x10ffff)) : { lt: '<', gt: '>', quot: '"', apos: "'", amp: '&' }[name]!).trim();
+
+/** An SVG file as an image: its title, and all texts in it for those who do not see it. (Read as text: a parser would hold
+ *  the file's own styles against the page's policy.) */
 async function picture(a: Artifact, signal: AbortSignal): Promise<Picture> {
   const text = await getText(`/page/v1/artifacts/${encodeURIComponent(a.id)}`, signal);
-  const svg = new DOMParser().parseFromString(text, 'image/svg+xml');
-  const title = svg.querySelector('title')?.textContent?.trim() || a.name;
-  const words = [...svg.querySelectorAll('text')].map((e) => e.textContent?.trim() ?? '').filter((w) => w !== '').slice(0, 600);
+  const all = (tag: string): string[] => [...text.matchAll(new RegExp(`<${tag}\\b[^>]*>([\\s\\S]*?)</${tag}>`, 'g'))].slice(0, 600).map((m) => plainText(m[1]!));
+  const title = all('title')[0] || a.name;
+  const words = all('text').filter((w) => w !== '');
   return { url: URL.createObjectURL(new Blob([text], { type: 'image/svg+xml' })), title, words };
 }
 

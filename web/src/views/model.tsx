@@ -75,7 +75,7 @@ function Memory({ model: m }: { model: ModelPage }) {
       <p class="view-note">{t('inside.memory_note', { cross: whole(cross) })}</p>
       <div class="view-controls">
         <label class="grow">
-          <span>{t('inside.context')} <output><b>{whole(tokens)}</b> {t('view.tokens')}</output></span>
+          <span>{t('inside.context')} <b>{whole(tokens)}</b> {t('view.tokens')}</span>
           <input
             type="range" min={0} max={longest} step={Math.max(1, Math.min(m.memory.page_tokens, Math.ceil(longest / 512)))} value={tokens}
             aria-valuetext={`${whole(tokens)} ${t('view.tokens')}: ${bytes(here.total)}`}

@@ -93,7 +93,7 @@ function Samples({ samples }: { samples: SampleLine[] }) {
       <h2 id="samples-title">{t('train.samples')}</h2>
       <div class="view-controls">
         <label class="grow">
-          <span>{t('train.step')} <output><b>{whole(steps[i])}</b></output></span>
+          <span>{t('train.step')} <b>{whole(steps[i])}</b></span>
           <input type="range" min={0} max={Math.max(steps.length - 1, 0)} value={i} aria-valuetext={`${t('train.step')} ${whole(steps[i])}`}
             disabled={steps.length < 2}
             onInput={(e) => {
@@ -201,7 +201,7 @@ function OneRun({ id }: { id: string }) {
             <h2 class="sr">{t('train.loss')}</h2>
             <div class="view-controls end">
               <label>
-                <span>{t('train.smoothing')} <output>{whole(smoothed)}</output></span>
+                <span>{t('train.smoothing')} <b>{whole(smoothed)}</b></span>
                 <input type="range" min={1} max={200} value={smoothed} onInput={(e) => setSmoothed(Number(e.currentTarget.value))} />
               </label>
             </div>
