@@ -189,7 +189,7 @@ static int model_options(imitation *im, zamba_backbone_options *o)
     static const struct {
         const char *name, *value;
     } trial[] = {{"hidden-size", "64"}, {"num-layers", "2"}, {"attention-every", "2"}, {"head-dim", "16"},
-                 {"seq-len", "30"},     {"dropout", "0"},    {"pos-encoding", "none"}};
+                 {"seq-len", "30"},     {"dropout", "0.25"}, {"pos-encoding", "none"}};
     zamba_error err = {0};
     if (frame_option_given(args, "embed-dim")) {
         cli_error("--embed-dim: the frames' numbers are --features'");
