@@ -44,7 +44,12 @@ export function VirtualList({ items, draw, handle, label, onEnd, footer }: {
       y += hi;
       if (y > end) { to = i + 1; break; }
     }
-    if (stick.current) to = items.length;
+    if (stick.current) {
+      // at the end, or on the way there: what the scroll position says does not count yet
+      to = items.length;
+      from = to;
+      for (let room = 2 * b.clientHeight; from > 0 && room > 0; from--) room -= h(items[from - 1]!);
+    }
     from = Math.min(from, Math.max(0, to - 1));
     if (from !== range[0] || to !== range[1]) setRange([from, to]);
   }, []);

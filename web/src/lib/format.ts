@@ -35,6 +35,10 @@ export function when(ms: number, now = Date.now()): string {
     : { day: 'numeric', month: 'short', ...(now - ms > 300 * 86400e3 ? { year: 'numeric' as const } : {}) }).format(d);
 }
 
+// making a formatter takes far longer than using it
+let full: Intl.DateTimeFormat | null = null;
+let fullOf = '';
 export function fullTime(ms: number): string {
-  return new Intl.DateTimeFormat(locale.value, { dateStyle: 'medium', timeStyle: 'short' }).format(new Date(ms));
+  if (!full || fullOf !== locale.value) { fullOf = locale.value; full = new Intl.DateTimeFormat(fullOf, { dateStyle: 'medium', timeStyle: 'short' }); }
+  return full.format(new Date(ms));
 }
