@@ -12,7 +12,8 @@ else()
   file(WRITE ${FOLDER}/index.html "<!doctype html>
 <html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">
 <title>zamba</title>
-<h1>zamba</h1><p>The server runs; its page was not there when it was built (web/dist). The APIs are: /openapi.json</p></html>
+<h1>zamba</h1><p>The server runs; its page was not there when it was built (web/dist).
+The APIs are: /openapi.json</p></html>
 ")
   set(names index.html)
 endif()

@@ -39,7 +39,8 @@ MAX_COLUMNS_PY = 132  # no tool wraps Python here, and a sentence in a string re
 MAX_LINES = 1500
 CODE = {".c", ".h", ".py", ".sh", ".cmake"}
 TEXT = CODE | {".md", ".txt", ".json", ".in", ".yml", ""}
-SKIP_DIRS = {".git", "build", "dist", "fixtures", "seeds", "corpus", "models", "__pycache__", ".cache"}
+SKIP_DIRS = {".git", "build", "dist", "fixtures", "seeds", "corpus", "models", "__pycache__", ".cache",
+             "node_modules"}
 
 # What library code may not call: it returns a status, and the caller prints or exits.
 FORBIDDEN_IN_LIBRARY = re.compile(

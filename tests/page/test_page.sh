@@ -8,4 +8,5 @@ done
 "$ZAMBA_PROGRAM" serve --help | grep -q -- --no-history || { echo "skipped: a program without the server"; exit 77; }
 [ -f web/dist/index.html ] || { echo "skipped: web/dist is not built"; exit 77; }
 export ZAMBA_PAGE_PATIENCE="${ZAMBA_PAGE_PATIENCE:-3}"
-exec node tests/page/run.mjs --server "$ZAMBA_PROGRAM" --only "send from the first page" --only "fits: chat" --only "draft survives"
+exec node tests/page/run.mjs --server "$ZAMBA_PROGRAM" \
+    --only "send from the first page" --only "fits: chat" --only "draft survives"
