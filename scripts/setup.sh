@@ -4,7 +4,7 @@
 #   sh scripts/setup.sh [build|test|ci] [--quiet]
 #
 # build (the default): compiler, CMake, some libraries. test: also what the tests run. ci: also the second compiler and
-# the checkers, the cross compiler, qemu, HAProxy, a browser. (Client libraries from other registries: scripts/clients.sh.)
+# the checkers, the cross compiler, qemu, HAProxy, a browser. (What comes from other registries: scripts/clients.sh.)
 # Looks into the package database, not at the network: once all is there, it works offline, in an instant.
 # Elsewhere than on Debian it names the packages and goes on if the tools are there.
 set -eu
