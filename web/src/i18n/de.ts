@@ -76,7 +76,7 @@ export const de: Texts = {
   'live.rows': 'Stapel', 'live.reused': 'Aus dem Zwischenspeicher', 'live.resident': 'Speicher des Prozesses', 'live.speed': 'Tempo',
   'live.speed_note': 'Tokens je Sekunde: geschrieben, und aus Eingaben gelesen', 'live.load': 'Last',
   'live.load_note': 'Antworten, die laufen und warten; Folgen im letzten Stapel', 'live.memory': 'Speicher',
-  'live.memory_note': 'Der Prozess, darin Modelle und gemerkte Zustände', 'live.models_memory': 'Modelle', 'live.states_memory': 'Zustände',
+  'live.memory_note': 'Was der Prozess jetzt belegt, was für Modelle vorgesehen ist, gemerkte Zustände', 'live.models_memory': 'Für Modelle vorgesehen', 'live.states_memory': 'Zustände',
   'live.http': 'Anfragen', 'live.http_note': 'Je Sekunde; {connections} Verbindungen, {failed} Antworten waren Fehler des Servers',
   'live.requests': 'Anfragen je Sekunde', 'live.streams': 'Ströme', 'live.cache': 'Zwischenspeicher der Zustände',
   'live.cache_note': '{entries} Zustände gemerkt, {bytes} von {most}. Ein Treffer geht von einem gemerkten Zustand weiter; die anderen drei mussten lesen, und zwar deshalb.',

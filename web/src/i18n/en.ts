@@ -72,7 +72,7 @@ export const en = {
   'live.reused': 'Read from the cache', 'live.resident': 'Memory of the process', 'live.speed': 'Speed',
   'live.speed_note': 'Tokens a second: written, and read from prompts', 'live.load': 'Load',
   'live.load_note': 'Answers that run and wait; sequences in the last batch', 'live.memory': 'Memory',
-  'live.memory_note': 'The process, its models, and saved states in it', 'live.models_memory': 'Models', 'live.states_memory': 'States',
+  'live.memory_note': 'What the process takes now, the bound kept for models, kept states', 'live.models_memory': 'Set aside for models', 'live.states_memory': 'States',
   'live.http': 'Requests', 'live.http_note': 'A second; {connections} connections, {failed} replies were errors of the server',
   'live.requests': 'Requests a second', 'live.streams': 'Streams', 'live.cache': 'State cache',
   'live.cache_note': '{entries} states kept, {bytes} of {most}. A hit goes on from a kept state; the other three had to read, and this is why.',
