@@ -63,10 +63,20 @@ function Drawing({ tr, costs, chosen, choose }: { tr: Tree; costs: StateCosts | 
               class={`tnode ${node.role}${path.has(n.id) ? ' on' : ''}${chosen === n.id ? ' chosen' : ''}${tr.leaf.value === n.id ? ' leaf' : ''}`}
               transform={`translate(${12 + n.x * W} ${12 + n.y * H})`} onClick={() => choose(n.id)} onDblClick={() => { show(tr, n.id); go(`/c/${tr.chat.value.id}`); }}>
               <rect width={BW} height={BH} rx="10" />
+              {c && (c.kept || c.saved) && <rect class={c.saved ? 'bar saved' : 'bar'} x="11" y={BH - 9} width={Math.max(4, (BW - 22) * c.bytes / most)} height="3" rx="1.5" />}
+            </g>
+          );
+        })}
+        {nodes.map((n) => {
+          if (!seen(n.y, n.x) && n.id !== chosen) return null;
+          const node = tr.nodes.get(n.id)?.value, c = costs?.nodes[n.id];
+          if (!node) return null;
+          const cost = c?.saved || c?.kept ? bytes(c.bytes) : '';
+          return (
+            <g key={'t' + n.id} aria-hidden="true" class={`tnode words ${node.role}${path.has(n.id) ? ' on' : ''}${tr.leaf.value === n.id ? ' leaf' : ''}`} transform={`translate(${12 + n.x * W} ${12 + n.y * H})`}>
               <text class="who" x="11" y="18">{role(node)}{node.status === 'streaming' ? ' …' : ''}</text>
               {cost && <text class="cost" x={BW - 10} y="18" text-anchor="end">{cost}</text>}
               <text x="11" y="38">{short(node.content, 18)}</text>
-              {c && (c.kept || c.saved) && <rect class={c.saved ? 'bar saved' : 'bar'} x="11" y={BH - 9} width={Math.max(4, (BW - 22) * c.bytes / most)} height="3" rx="1.5" />}
             </g>
           );
         })}
@@ -106,7 +116,7 @@ export default function TreeView({ params }: { params: Record<string, string> })
           {!n ? <p class="muted">{t('tree.pick')}</p> : (
             <>
               <h2>{role(n)}</h2>
-              <p class="tree-text" dir="auto">{n.content.slice(0, 600)}{n.content.length > 600 && '…'}</p>
+              <p class="tree-text" dir="auto" tabIndex={0}>{n.content.slice(0, 600)}{n.content.length > 600 && '…'}</p>
               <p class="small muted">{c ? (c.kept || c.saved ? t('tree.cost', { bytes: bytes(c.bytes) }) + ` · ${t('msg.tokens', { n: c.tokens })}` : t('tree.again', { n: num(c.tokens) })) : ''}{c?.saved && <> <span class="pill on">{t('tree.saved')}</span></>}</p>
               <div class="column">
                 <Button kind="primary" icon="branch" onClick={() => { show(tr, n.id); go(back); }}>{t('tree.goto')}</Button>
