@@ -7,7 +7,7 @@ export const answers = (page) => page.locator('article.msg.assistant');
 export const mine = (page) => page.locator('article.msg.user');
 export const newest = (page) => answers(page).last();
 /** What a message says, without what is told of its progress. */
-export const textOf = async (message) => (await message.locator('.msg-body .md').allInnerTexts()).join('');
+export const textOf = async (message) => (await message.locator('.msg-body .md').allInnerTexts()).join(' ').replace(/\s+/g, ' ').trim();
 export const chatId = (page) => /\/(?:c|notebook)\/([0-9a-f]{24})/.exec(page.url())?.[1] ?? null;
 
 export async function type(page, text) {

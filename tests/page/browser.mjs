@@ -87,8 +87,8 @@ export async function fits(page, what) {
       const r = e.getBoundingClientRect();
       if (r.width === 0 || r.right <= innerWidth + 1) continue;
       let p = e.parentElement;
-      while (p && !['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)) p = p.parentElement;
-      if (!p || p.getBoundingClientRect().right > innerWidth + 1) out.push(`${e.tagName}.${e.getAttribute('class')} ends at ${r.right}`);
+      while (p && !(['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX) && p.getBoundingClientRect().right <= innerWidth + 1)) p = p.parentElement;
+      if (!p) out.push(`${e.tagName}.${e.getAttribute('class')} ends at ${r.right}`);
     }
     return out.slice(0, 5);
   });

@@ -14,8 +14,10 @@ const textOf = (c) => {
   if (Array.isArray(m)) return m.map(textOf).join('');
   return (m.before ?? '') + String(m.repeat ?? '').repeat(m.times ?? 1) + (m.after ?? '');
 };
+/** JSON of the server's has no half pairs. */
+const wellFormed = (s) => s.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, '\uFFFD');
 const nameOf = (c, i) => c?.name ?? c?.what ?? `message ${i}`;
-const messages = (Array.isArray(corpus) ? corpus : (corpus.messages ?? Object.entries(corpus).map(([name, text]) => ({ name, text })))).map((c, i) => ({ name: nameOf(c, i), text: textOf(c) }));
+const messages = (Array.isArray(corpus) ? corpus : (corpus.messages ?? Object.entries(corpus).map(([name, text]) => ({ name, text })))).map((c, i) => ({ name: nameOf(c, i), text: wellFormed(textOf(c)) }));
 messages.push(
   { name: 'one line of a megabyte', text: 'x'.repeat(1 << 20) },
   { name: 'a megabyte of words', text: 'word '.repeat(200000) },
