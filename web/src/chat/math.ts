@@ -37,6 +37,7 @@ export async function drawMath(root: ParentNode): Promise<void> {
       el.setAttribute('role', 'math');
       el.setAttribute('aria-label', tex);
       el.dir = 'ltr';
+      if (el.dataset.display === 'block' || tex.length > 40) el.tabIndex = 0; // may be wider than the page: scrolled with the keys
       el.replaceChildren(box);
       el.classList.add('drawn');
     } catch { el.title = t('math.bad'); }

@@ -14,7 +14,7 @@ export function View({ title, lead, actions, wide, children }: {
         <h1>{title}</h1>
         <div class="bar-actions">{actions}</div>
       </header>
-      <div class="view-scroll" tabIndex={-1}>
+      <div class="view-scroll" tabIndex={0} role="region" aria-label={title}>
         <div class={wide ? 'view-body wide' : 'view-body'}>
           {lead && <p class="lead">{lead}</p>}
           {children}
