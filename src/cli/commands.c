@@ -145,8 +145,9 @@ const cli_command cli_commands[] = {
      "zamba serve\n"
      "zamba serve Zamba2-2.7B-instruct --port 8081 --slots 4\n"
      "zamba serve Zamba2-2.7B-instruct --host 0.0.0.0 --api-key-file keys.txt\n"
-     "zamba serve Zamba2-1.2B-instruct --models-dir models --max-memory 12000 --keep-alive 10m\n"
-     "curl http://127.0.0.1:8080/v1/chat/completions -H \"Content-Type: application/json\" \\\n"
+     "zamba serve Zamba2-1.2B-instruct --models-dir models --keep-alive 10m\n"
+     "curl http://127.0.0.1:8080/v1/chat/completions \\\n"
+     "    -H \"Content-Type: application/json\" \\\n"
      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'"},
     {"app", CLI_SERVE, cmd_app, "[MODEL...]", "open the page in the browser",
      "Opens the page of the server that runs with this data folder. If there is none, starts one as `zamba serve` does "
@@ -260,9 +261,10 @@ const cli_command cli_commands[] = {
      "zamba report runs/first runs/second\n"
      "zamba report runs/* -o compare.html\n"
      "zamba report runs/first --json"},
-    {"backbone", CLI_BACKBONE, cmd_backbone, "info|pattern|compare|init|forward|stream|bench|train [MODEL]",
-     "the frame model of real-time agents: numbers in, one vector out, 60 times a second",
-     "MODEL is a folder as `backbone init` writes it; without it the options say what is meant, and its weights are "
+    {"backbone", CLI_BACKBONE, cmd_backbone, "info|init|forward|stream|bench|train|... [MODEL]",
+     "a frame model for real-time agents: 60 vectors a second",
+     "The word behind the first is MODEL, a folder as `backbone init` writes it; without it the options say what is "
+     "meant, and its weights are "
      "random.\n\n"
      "`info` says what the options make: layers, parameters, memory; `pattern` lists the layers; `compare` counts "
      "against a Jamba of the same shape. `init -o FOLDER` makes a model. `forward` computes whole sequences and writes "
@@ -276,7 +278,8 @@ const cli_command cli_commands[] = {
      "zamba backbone info --embed-dim 287\n"
      "zamba backbone init --preset exphil -o agent --seed 1\n"
      "zamba backbone stream agent --weights bf16 < frames.f32 > vectors.f32\n"
-     "zamba replay frames game.slp --features exphil --format f32 | zamba backbone stream agent > vectors.f32\n"
+     "zamba replay frames game.slp --features exphil --format f32 |\n"
+     "    zamba backbone stream agent > vectors.f32\n"
      "zamba backbone bench --fps 60 --load --weights bf16"},
     {"replay", CLI_REPLAY, cmd_replay, "info|frames|train|play FILE...",
      "Slippi replays (.slp): read them, learn to play from them",
@@ -289,7 +292,8 @@ const cli_command cli_commands[] = {
      "zamba replay info game.slp\n"
      "zamba replay frames game.slp --port 1 > frames.csv\n"
      "zamba replay train a.slp b.slp c.slp --test d.slp -o run\n"
-     "zamba replay train a.slp --test d.slp -o run --temporal --backbone zamba --hidden-size 128 --num-layers 4\n"
+     "zamba replay train a.slp --test d.slp -o run --temporal --backbone zamba \\\n"
+     "    --hidden-size 128 --num-layers 4\n"
      "zamba replay play d.slp --model run/policy"},
     {"completion", CLI_HELP, cmd_completion, "bash|zsh|fish", "print a completion script for a shell",
      "The script goes to standard output.", "source <(zamba completion bash)"},

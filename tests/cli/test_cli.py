@@ -17,7 +17,7 @@ from program import MODEL, PROGRAM, ROOT, SANITIZED, Case, Terminal, environment
 
 COMMANDS = ["run", "chat", "inspect", "tokenize", "detokenize", "template", "perplexity", "eval", "bench", "convert", "merge", "debug",
             "quantize", "imatrix", "data", "train-tokenizer", "pull", "list", "rm", "show", "completion", "man", "help", "version",
-            "serve", "app"]
+            "serve", "app", "batch", "train", "report", "backbone", "replay"]
 GOLDEN = json.loads((MODEL / "golden.json").read_text())
 TINY = ROOT / "tests" / "golden" / "fixtures"
 
