@@ -161,7 +161,7 @@ export default function DashboardView() {
   const now = looks[looks.length - 1];
   const ago = looks.map((l) => l.time - (now?.time ?? 0));
   const chart = { xLabel: t('live.ago'), x: ago, xFormat: agoText, height: 190, fromZero: true };
-  const reused = model && model.tokens.prompt > 0 ? model.tokens.cached / model.tokens.prompt : null;
+  const reused = model && model.tokens.prompt + model.tokens.cached > 0 ? model.tokens.cached / (model.tokens.prompt + model.tokens.cached) : null;
   return (
     <View title={t('live.title')} wide lead={live ? t('live.head', { uptime: seconds(live.uptime_s), requests: whole(live.http.requests) }) : t('view.waiting')}>
         <div class="view-controls">
@@ -246,7 +246,7 @@ export default function DashboardView() {
                     <div key={k}><dt>{t(`live.requests_${k}_label`)}</dt><dd>{whole(model.requests[k])}</dd></div>
                   ))}
                   <div><dt>{t('live.tokens_generated')}</dt><dd>{count(model.tokens.generated)}</dd></div>
-                  <div><dt>{t('live.tokens_read')}</dt><dd>{count(model.tokens.prompt - model.tokens.cached)}</dd></div>
+                  <div><dt>{t('live.tokens_read')}</dt><dd>{count(model.tokens.prompt)}</dd></div>
                   <div><dt>{t('live.tokens_reused')}</dt><dd>{count(model.tokens.cached)}</dd></div>
                 </dl>
               </div>

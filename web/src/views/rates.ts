@@ -34,7 +34,7 @@ export function between(before: Live | null, now: Live, name: string): Look | nu
   return {
     time: now.now / 1000,
     generated: rate(m?.tokens.generated, b?.tokens.generated),
-    prompt: rate((m?.tokens.prompt ?? 0) - (m?.tokens.cached ?? 0), (b?.tokens.prompt ?? 0) - (b?.tokens.cached ?? 0)),
+    prompt: rate(m?.tokens.prompt, b?.tokens.prompt),
     running: m?.running ?? 0,
     waiting: m?.waiting ?? 0,
     rows: m?.batch_rows ?? 0,
