@@ -149,6 +149,10 @@ class LongPrompt(Served):
             long = await stream(self.address, {"prompt": ids[:n], "max_tokens": 1, "stream_options": {"include_usage": True}},
                                 "/v1/completions")
             over, after = time.monotonic(), gauge.metrics()
+            while after["prompt_tokens_beside_answers_total"] < before["prompt_tokens_beside_answers_total"] + n and \
+                    time.monotonic() < over + 5:  # a step is counted when it is over, what it wrote is told before
+                await asyncio.sleep(0.02)
+                after = gauge.metrics()
             for t in tasks:
                 t.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
