@@ -52,7 +52,7 @@ train-default: build ## make the default model anew from DATA=folder (hours; goe
 	@sh scripts/train_default.sh "$(DATA)"
 
 page: ## the page, built anew from web/ (Node 20); what is built is committed, the program needs no Node
-	@cd web && npm ci --no-audit --no-fund && npm run build
+	@cd web && npm install --no-save --no-audit --no-fund && npm run build
 
 fuzz: ## a minute of fuzzing for every parser (needs clang); SECONDS=n for another time each
 	$(call setup,ci)

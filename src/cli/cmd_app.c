@@ -25,6 +25,7 @@ static bool start(const char *program, const char *url)
     int gone[2];
     if (pipe2(gone, O_CLOEXEC) != 0)
         return false;
+    fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
         if (fork() == 0) {

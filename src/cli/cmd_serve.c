@@ -366,9 +366,9 @@ static int listen_now(serving *s)
     http.max_connections_per_address = (size_t)o->max_connections_per_address;
     http.requests_per_minute = (size_t)o->requests_per_minute;
     http.log = s->args->verbose ? log_line : NULL;
-    if (sv_http_open(&s->http, &http, s->routes, s->n_routes, &s->app, &err) != ZAMBA_OK)
+    if (sv_http_open(&s->app.http, &http, s->routes, s->n_routes, &s->app, &err) != ZAMBA_OK)
         return cli_fail(&err);
-    s->app.http = s->http;
+    s->http = s->app.http;
     return 0;
 }
 

@@ -432,6 +432,7 @@ zamba_status sv_http_open(sv_http **out, const sv_http_options *o, const sv_rout
     sv_router_add(&h->router, routes, n_routes);
     sv_router_add(&h->router, sv_status_routes, sv_n_status_routes);
     raise_descriptors(h);
+    *out = h; /* handlers may look at it from the first request on */
     zamba_status st = open_socket(h, &loopback, err);
     if (st == ZAMBA_OK)
         st = sv_auth_init(&h->auth, &h->o, loopback, err);
@@ -439,10 +440,10 @@ zamba_status sv_http_open(sv_http **out, const sv_http_options *o, const sv_rout
         st = fail(err, ZAMBA_E_MEMORY, "no threads for the server: %s", strerror(errno));
     if (st == ZAMBA_OK)
         st = start_daemon(h, loopback, err);
-    if (st == ZAMBA_OK)
-        *out = h;
-    else
+    if (st != ZAMBA_OK) {
+        *out = NULL;
         sv_http_close(h);
+    }
     return st;
 }
 

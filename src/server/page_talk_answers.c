@@ -323,21 +323,25 @@ static void finish(sv_answer *a)
     const int forget = a->forget;
     pthread_mutex_unlock(&all->lock);
     const int kept = forget || save_end(a, &node);
+    json_t *told = json_deep_copy(node); /* objects are counted without locks: each thread has its own */
     pthread_mutex_lock(&all->lock);
-    if (!a->end)
-        a->end = node ? json_incref(node) : node_of(a);
+    if (!a->end) {
+        a->end = node ? node : node_of(a);
+        node = NULL;
+    }
     a->stage = kept ? OVER : UNSAVED;
     a->again_at = sv_now() + RESCUE;
     wake_watchers(all, a);
     pthread_mutex_unlock(&all->lock);
-    if (node) {
+    if (told) {
         sv_bad bad = {0};
-        sv_feed_change(all->page->feed, a->owner, "", "node", "changed", a->id, node);
+        sv_feed_change(all->page->feed, a->owner, "", "node", "changed", a->id, told);
         json_t *chat = sv_history_chat(all->page->history, a->owner, a->chat, &bad);
         if (chat)
             sv_feed_change(all->page->feed, a->owner, "", "chat", "changed", a->chat, chat);
         json_decref(chat);
     }
+    json_decref(told);
     json_decref(node);
 }
 
@@ -796,7 +800,7 @@ json_t *sv_answers_node(sv_answers *all, const char *node)
 {
     pthread_mutex_lock(&all->lock);
     const sv_answer *a = find(all, node);
-    json_t *o = a ? a->end ? json_incref(a->end) : node_of(a) : NULL;
+    json_t *o = a ? a->end ? json_deep_copy(a->end) : node_of(a) : NULL;
     pthread_mutex_unlock(&all->lock);
     return o;
 }
@@ -807,7 +811,7 @@ void sv_answers_update(sv_answers *all, json_t *nodes)
     for (size_t i = 0; all->list && i < json_array_size(nodes); i++) {
         const sv_answer *a = find(all, json_string_value(json_object_get(json_array_get(nodes, i), "id")));
         if (a)
-            json_array_set_new(nodes, i, a->end ? json_incref(a->end) : node_of(a));
+            json_array_set_new(nodes, i, a->end ? json_deep_copy(a->end) : node_of(a));
     }
     pthread_mutex_unlock(&all->lock);
 }
@@ -918,7 +922,7 @@ void sv_answers_tell(sv_answers *all, sv_watcher *w, size_t from)
     tell_progress(w, a);
     tell_text(w, a);
     const int over = a->end && w->bytes == a->n_text;
-    json_t *end = over ? json_incref(a->end) : NULL;
+    json_t *end = over ? json_deep_copy(a->end) : NULL;
     if (sv_now() - w->beat >= BEAT) {
         sv_sse_comment(w->r, "here");
         w->beat = sv_now();

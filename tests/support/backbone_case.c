@@ -87,11 +87,11 @@ static void check_part(const bb_case *c, const char *name, size_t timeline, cons
 {
     const zb_tensor *t = bb_case_get(&c->outputs, name);
     const float *all = t->data, *want = all + timeline * n;
-    double most = 1;
+    float most = 1;
     assert_int_equal(t->bytes, c->batch * n * sizeof(float));
     for (size_t i = 0; i < c->batch * n; i++)
-        most = fmax(most, fabs((double)all[i]));
-    check_close(got, want, n, tol * most, "%s: %s of timeline %zu", c->name, name, timeline);
+        most = fmaxf(most, fabsf(all[i]));
+    check_close(got, want, n, tol * (double)most, "%s: %s of timeline %zu", c->name, name, timeline);
 }
 
 /* Rings begin anywhere; the reference's lists at the oldest frame. */

@@ -36,7 +36,7 @@ def test_quickstart():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.split("Prompt: ") if line]
-    assert len(lines) == 4 and "'Hello, my name is', Generated text: '" in lines[0]
+    assert len(lines) == 4 and "'Hello, my name is', Generated text: " in lines[0]
 
 
 def test_shape(llm):
