@@ -38,12 +38,12 @@ static void check_gradients(const bb_case *c, zamba_backbone_trainer *t, const z
         const zb_tensor *want = &c->grads.items[i];
         const float *got;
         size_t n;
-        double most = 1e-3;
+        float most = 1e-3F;
         CHECK_OK(zamba_backbone_trainer_gradient(t, want->name, &got, &n, &err), err);
         assert_int_equal(n * sizeof(float), want->bytes);
         for (size_t k = 0; k < n; k++)
-            most = fmax(most, fabs((double)((const float *)want->data)[k]));
-        const double off = check_max_abs(got, want->data, n) / most;
+            most = fmaxf(most, fabsf(((const float *)want->data)[k]));
+        const double off = check_max_abs(got, want->data, n) / (double)most;
         if (!(off <= tol))
             fail_msg("%s: gradient of %s is off by %g of its greatest, allowed %g", c->name, want->name, off, tol);
         worst = fmax(worst, off);
