@@ -1,5 +1,5 @@
 # test_page.sh — a short way through the page in a real browser, for every day; all of it: node tests/page/run.mjs.
-# Skipped (77) without Node, a browser, or the modules of web/ (npm install there); they are not needed to build or to run.
+# Skipped (77) without Node, a browser, or the modules of web/ (npm install there): nothing needs them to build or run.
 set -eu
 for tool in node; do
     command -v $tool >/dev/null 2>&1 || { echo "skipped: no $tool"; exit 77; }
