@@ -3,7 +3,7 @@
  *
  *     backbone_loop [FRAMES [FRAMES-PER-SECOND]]
  *
- * cc backbone_loop.c $(pkg-config --cflags --libs zamba) */
+ * cc backbone_loop.c $(pkg-config --cflags --libs zamba) -lm */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <stdio.h>

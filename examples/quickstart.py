@@ -7,7 +7,7 @@ import sys
 
 import zamba
 
-model = zamba.load(sys.argv[1] if len(sys.argv) > 1 else "models/starter-zamba2")
+model = zamba.load(sys.argv[1] if len(sys.argv) > 1 else "models/zamba2-tales")
 
 for piece in model.stream("Once upon a time", max_tokens=40, seed=1):
     print(piece, end="", flush=True)

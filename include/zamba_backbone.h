@@ -402,9 +402,20 @@ ZAMBA_API int64_t zamba_backbone_trainer_steps(const zamba_backbone_trainer *t);
 ZAMBA_API size_t zamba_backbone_trainer_bytes(const zamba_backbone_trainer *t);
 
 /** Save the model's folder with trainer_state.json and optimizer.safetensors beside; and go on from it: resume takes
- * the weights too, and what follows is to the bit what would have followed. */
+ * the weights too, and what follows is to the bit what would have followed.
+ *  Errors   resume: E_NOT_FOUND, E_FORMAT; E_MISMATCH: of another model (options but dropout and seq_len, tensors), or
+ *           no state of this trainer. Nothing has changed then. */
 ZAMBA_API zamba_status zamba_backbone_trainer_save(zamba_backbone_trainer *t, const char *folder, zamba_error *err);
 ZAMBA_API zamba_status zamba_backbone_trainer_resume(zamba_backbone_trainer *t, const char *folder, zamba_error *err);
+
+/** The same as one of a run's checkpoints: RUN/checkpoint-000123, written beside, synced and renamed, so that it is
+ *  whole or not there; RUN/latest names it (zamba_train_latest finds it), and of those up to it the last `keep` stay
+ *  (0: all). `data`, a JSON object or NULL, is kept with it: where the caller's data stands.
+ *  path     NULL, or where its name goes, released with zamba_free(). */
+ZAMBA_API zamba_status zamba_backbone_trainer_checkpoint(zamba_backbone_trainer *t, const char *run, int32_t keep,
+                                                         const char *data, char **path, zamba_error *err);
+/** `data` of the checkpoint that the trainer went on from, valid as long as the trainer; NULL: none. */
+ZAMBA_API const char *zamba_backbone_trainer_data(const zamba_backbone_trainer *t);
 
 #ifdef __cplusplus
 }

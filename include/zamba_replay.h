@@ -123,6 +123,10 @@ ZAMBA_API int32_t zamba_replay_feature_size(zamba_replay_features kind);
 /** The i-th number's name, "own.x"; NULL past the end. `buffer` holds 32 bytes. */
 ZAMBA_API const char *zamba_replay_feature_name(zamba_replay_features kind, size_t i, char *buffer, size_t n);
 
+/** Nonzero: the i-th number changes its sign where left and right are exchanged (x, speeds along it, facing, sticks). A
+ *  game seen in the mirror is as good a game. */
+ZAMBA_API int32_t zamba_replay_feature_turns(zamba_replay_features kind, size_t i);
+
 /** The frame at place i as the player of `port` sees it (own before other's): the result of that frame and the
  *  controller that led to it. name_id: which of the 112 player names (EXPHIL); 0.
  *  Errors   E_NOT_FOUND: that port has no whole frame there. */

@@ -25,7 +25,7 @@ static json_t *option_json(const zamba_backbone_options *o, const zb_bb_option *
                                        : json_integer(v);
 }
 
-static json_t *config_json(const zamba_backbone_options *o)
+json_t *zb_bb_config_json(const zamba_backbone_options *o)
 {
     size_t n;
     const zb_bb_option *t = zb_bb_options_table(&n);
@@ -62,7 +62,7 @@ static json_t *config_json(const zamba_backbone_options *o)
 static zamba_status write_config(const zamba_backbone *b, const char *folder, zamba_error *err)
 {
     char path[4096];
-    json_t *root = config_json(&b->plan.o);
+    json_t *root = zb_bb_config_json(&b->plan.o);
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
     if (text == NULL)

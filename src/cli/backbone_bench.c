@@ -1,13 +1,16 @@
 /* backbone_bench.c — `zamba backbone bench`: how long a step takes, at the pace of a game if asked for and with the
  * other cores busy, how long a snapshot, and what a rollback of seven frames takes; whether memory stays what `info`
- * said. Every seventh frame is rolled back to the frame seven before and stepped again, as netplay does. */
+ * said: the stream lives in exactly so many bytes of ours, and the process must not grow beside it. Once a second the
+ * last seven frames are rolled back and stepped again, as netplay does. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,6 +36,7 @@ typedef struct measured {
     times step, snapshot, rollback;
     long allocations; /* -1: not counted */
     long faults;      /* pages that came while frames were stepped */
+    long growth;      /* bytes that the process has more of at the end than before the first frame; -1: not known */
     size_t stream_bytes, model_bytes, late;
     bool same; /* stepping again gave the same bits */
     double seconds;
@@ -45,7 +49,9 @@ typedef struct frame_bench {
     float *frames; /* [RING, frame_size], made ahead */
     float *out, *again;
     unsigned char *snapshots; /* [ROLLBACK] */
+    void *place;              /* the stream's */
     size_t frame, hidden, snapshot;
+    bool realtime;
     progress bar;
 } frame_bench;
 
@@ -106,6 +112,35 @@ static void end_load(pid_t group)
         ;
 }
 
+/* ---- What the system may grant ---- */
+
+/* First in line on its core, and nothing of it swapped out: what a game's own thread may ask for too. */
+static bool make_realtime(void)
+{
+#ifdef __linux__
+    const struct sched_param first = {.sched_priority = sched_get_priority_min(SCHED_FIFO)};
+    /* children of ours (the reference) are as others */
+    if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first) != 0) {
+        cli_warn("--realtime: no real-time priority here (%s); it takes root, CAP_SYS_NICE or `ulimit -r`",
+                 strerror(errno));
+        return false;
+    }
+    return true;
+#else
+    cli_warn("--realtime: not on this system");
+    return false;
+#endif
+}
+
+/* All that is there now; what comes later is counted. */
+static bool lock_memory(void)
+{
+    if (mlockall(MCL_CURRENT) == 0)
+        return true;
+    cli_warn("--realtime: memory cannot be locked (%s); `ulimit -l` says how much may be", strerror(errno));
+    return false;
+}
+
 /* ---- One kind of weights ---- */
 
 static int by_value(const void *a, const void *b)
@@ -127,6 +162,26 @@ static long page_faults(void)
 {
     struct rusage u;
     return getrusage(RUSAGE_SELF, &u) == 0 ? u.ru_minflt + u.ru_majflt : 0;
+}
+
+/* Of the process, in memory now. -1: not known. */
+static long resident_bytes(void)
+{
+    long pages = -1;
+#ifdef __linux__
+    char text[100];
+    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    const ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (n > 0) {
+        char *end;
+        text[n] = 0;
+        strtol(text, &end, 10);
+        pages = strtol(end, NULL, 10);
+    }
+    if (fd >= 0)
+        close(fd);
+#endif
+    return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
 }
 
 /* Sleep until frame i is due; returns false if it was due a whole frame ago. */
@@ -170,6 +225,9 @@ static zamba_status go(frame_bench *b, measured *m, uint64_t n, zamba_error *err
         st = zamba_backbone_step(b->stream, frame_at(b, i), b->out, err);
     if (st == ZAMBA_OK)
         st = zamba_backbone_reset(b->stream, 0, err);
+    progress_update(&b->bar, 0);
+    resident_bytes(); /* the first call binds its functions */
+    const long grown_from = resident_bytes();
     const double start = cli_now();
     long calls = 0, faults = 0;
     for (uint64_t i = 0; i < n && st == ZAMBA_OK && !cli_signal; i++) {
@@ -194,6 +252,8 @@ static zamba_status go(frame_bench *b, measured *m, uint64_t n, zamba_error *err
             progress_update(&b->bar, (size_t)i);
     }
     m->seconds = cli_now() - start;
+    const long grown_to = resident_bytes();
+    m->growth = grown_from < 0 || grown_to < 0 ? -1 : grown_to > grown_from ? grown_to - grown_from : 0;
     m->allocations = alloc_count() < 0 ? -1 : calls;
     m->faults = faults;
     return st;
@@ -207,15 +267,17 @@ static int measure(frame_bench *b, const char *path, int kind, measured *m)
     char task[32];
     run.weights = (zamba_backbone_weights)kind;
     int code = frame_model_open(b->args, path, &run, &b->model);
-    if (code == 0 && zamba_backbone_stream_open(&b->stream, b->model, 1, &err) != ZAMBA_OK)
-        code = cli_fail(&err);
     if (code)
         return code;
+    m->stream_bytes = zamba_backbone_stream_bytes(b->model, 1);
+    if (m->stream_bytes > 0 && posix_memalign(&b->place, 64, m->stream_bytes) != 0)
+        return cli_error("out of memory");
+    if (zamba_backbone_stream_place(&b->stream, b->model, 1, b->place, m->stream_bytes, &err) != ZAMBA_OK)
+        return cli_fail(&err);
     const zamba_backbone_options *o = zamba_backbone_get_options(b->model);
     b->frame = (size_t)zamba_backbone_frame_size(o);
     b->hidden = (size_t)o->hidden_size;
     b->snapshot = zamba_backbone_snapshot_bytes(b->model);
-    m->stream_bytes = zamba_backbone_stream_bytes(b->model, 1);
     m->model_bytes = zamba_backbone_bytes(b->model);
     m->same = true;
     b->frames = malloc(RING * b->frame * sizeof(float));
@@ -238,11 +300,14 @@ static int measure(frame_bench *b, const char *path, int kind, measured *m)
     /* the arrays are touched now, so that no page comes while frames are stepped */
     memset(b->snapshots, 1, ROLLBACK * b->snapshot);
     for (uint64_t i = 0; i < n; i++)
-        m->step.at[i] = m->snapshot.at[i] = -1;
+        m->step.at[i] = m->snapshot.at[i] = m->rollback.at[i / ROLLBACK_EVERY] = -1;
+    const bool locked = b->realtime && lock_memory();
     snprintf(task, sizeof task, "%s", kinds[kind]);
     progress_begin(&b->bar, (int)b->args->progress, (int)b->args->color, task, "frames", (size_t)n);
     const zamba_status st = go(b, m, n, &err);
     progress_end(&b->bar);
+    if (locked)
+        munlockall();
     qsort(m->step.at, m->step.n, sizeof(double), by_value);
     qsort(m->snapshot.at, m->snapshot.n, sizeof(double), by_value);
     qsort(m->rollback.at, m->rollback.n, sizeof(double), by_value);
@@ -254,11 +319,12 @@ static void release(frame_bench *b)
 {
     zamba_backbone_stream_close(b->stream);
     zamba_backbone_close(b->model);
+    free(b->place);
     free(b->frames);
     free(b->out);
     free(b->again);
     free(b->snapshots);
-    *b = (frame_bench){.args = b->args};
+    *b = (frame_bench){.args = b->args, .realtime = b->realtime};
 }
 
 /* ---- The reference ---- */
@@ -281,8 +347,12 @@ static json_t *ask_reference(const frame_bench *b, const char *path)
             json_object_set_new(options, name, json_string(value));
     char *told = json_dumps(options, JSON_COMPACT);
     json_decref(options);
+    cli_note("measuring torch");
     const pid_t child = told && pipe(pipes) == 0 ? fork() : -1;
     if (child == 0) {
+#ifdef __linux__
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
         dup2(pipes[1], STDOUT_FILENO);
         close(pipes[0]);
         close(pipes[1]);
@@ -328,11 +398,12 @@ static json_t *times_json(const times *t)
 
 static json_t *measured_json(const measured *m)
 {
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:b, s:I, s:f}", "step", times_json(&m->step), "snapshot",
-                     times_json(&m->snapshot), "rollback", times_json(&m->rollback), "allocations",
-                     (json_int_t)m->allocations, "page_faults", (json_int_t)m->faults, "stream_bytes",
-                     (json_int_t)m->stream_bytes, "model_bytes", (json_int_t)m->model_bytes, "same_after_rollback",
-                     m->same, "late_frames", (json_int_t)m->late, "seconds", cli_round(m->seconds, 3));
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:f}", "step", times_json(&m->step),
+                     "snapshot", times_json(&m->snapshot), "rollback", times_json(&m->rollback), "allocations",
+                     (json_int_t)m->allocations, "page_faults", (json_int_t)m->faults, "memory_growth_bytes",
+                     (json_int_t)m->growth, "stream_bytes", (json_int_t)m->stream_bytes, "model_bytes",
+                     (json_int_t)m->model_bytes, "same_after_rollback", m->same, "late_frames", (json_int_t)m->late,
+                     "seconds", cli_round(m->seconds, 3));
 }
 
 static void print_times(const char *what, const char *kind, const times *t)
@@ -342,12 +413,12 @@ static void print_times(const char *what, const char *kind, const times *t)
                    1000 * percentile(t, 0.99), 1000 * percentile(t, 0.999), 1000 * percentile(t, 1));
 }
 
-static void print_report(const cli_args *args, const measured *all, const json_t *reference, bool loaded)
+static void print_report(const cli_args *args, const measured *all, const json_t *reference, bool loaded, bool realtime)
 {
     char a[32], b[32];
-    out_format("%s frames%s%s, milliseconds (a frame of 60 a second has 16.67)\n\n",
+    out_format("%s frames%s%s%s, milliseconds (a frame of 60 a second has 16.67)\n\n",
                cli_number((uint64_t)args->frames.bench_frames, a), args->frames.fps > 0 ? " at their pace" : "",
-               loaded ? ", the other cores busy" : "");
+               loaded ? ", the other cores busy" : "", realtime ? ", real-time priority" : "");
     out_format("%-18s %-5s %9s %9s %9s %9s\n", "", "", "p50", "p99", "p99.9", "max");
     for (int i = 0; i < KINDS; i++)
         if (all[i].there)
@@ -373,7 +444,9 @@ static void print_report(const cli_args *args, const measured *all, const json_t
         out_format("%-5s a stream has %s bytes, as info says; ", kinds[i], cli_number(m->stream_bytes, a));
         if (m->allocations >= 0)
             out_format("%ld allocations, ", m->allocations);
-        out_format("%ld new pages; ", m->faults);
+        out_format("%ld new pages, ", m->faults);
+        if (m->growth >= 0)
+            out_format("the process grew by %s bytes; ", cli_number((uint64_t)m->growth, b));
         out_format("after rollback %s", m->same ? "the same bits" : "OTHER BITS");
         if (args->frames.fps > 0)
             out_format("; %s frames late", cli_number(m->late, b));
@@ -390,13 +463,14 @@ int backbone_bench(const cli_args *args, const char *path)
     pid_t load = -1;
     int code = 0;
     cli_catch_signal(SIGINT);
-    if (args->frames.reference)
-        reference = ask_reference(&b, path);
     if (args->frames.load) {
         load = make_load(&alone);
         if (alone)
             cli_warn("--load: this process has no other core than its own; nothing keeps it busy");
     }
+    if (args->frames.reference)
+        reference = ask_reference(&b, path);
+    b.realtime = args->frames.realtime && make_realtime();
     for (int kind = 0; kind < KINDS && code == 0; kind++) {
         if (args->frames.weights > 0 && args->frames.weights - 1 != kind)
             continue;
@@ -409,13 +483,14 @@ int backbone_bench(const cli_args *args, const char *path)
         for (int i = 0; i < KINDS; i++)
             if (all[i].there)
                 json_object_set_new(weights, kinds[i], measured_json(&all[i]));
-        json_t *o = json_pack("{s:I, s:f, s:b, s:f, s:o}", "frames", (json_int_t)args->frames.bench_frames, "fps",
-                              args->frames.fps, "load", !alone, "frame_ms", 1000.0 / 60, "weights", weights);
+        json_t *o = json_pack("{s:I, s:f, s:b, s:b, s:f, s:o}", "frames", (json_int_t)args->frames.bench_frames, "fps",
+                              args->frames.fps, "load", !alone, "realtime", b.realtime, "frame_ms", 1000.0 / 60,
+                              "weights", weights);
         if (o && reference)
             json_object_set(o, "reference", reference);
         code = !out_json(o, 2);
     } else if (code == 0) {
-        print_report(args, all, reference, !alone);
+        print_report(args, all, reference, !alone, b.realtime);
     }
     for (int i = 0; i < KINDS; i++) {
         free(all[i].step.at);

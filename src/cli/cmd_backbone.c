@@ -111,6 +111,40 @@ static int forward(const cli_args *args, const char *path)
     return code;
 }
 
+/* Options that say nothing to the verb they were given to would be a surprise later. */
+static int check_verb(const cli_args *args, const char *verb)
+{
+    enum { SKIP = 2 };
+    const cli_frame_model *f = &args->frames;
+    const struct {
+        const char *option;
+        bool given;
+        const char *verbs; /* two at most */
+    } only[] = {{"--frames", f->frames != NULL, "forward"},
+                {"--all", args->all, "forward"},
+                {"--data", f->data != NULL, "train"},
+                {"--import", f->import != NULL, "init"},
+                {"--batch", f->batch > 1, "stream forward"},
+                {"--reencode", f->reencode > 0, "stream"},
+                {"--logits", f->logits, "stream forward"},
+                {"--non-finite skip", f->non_finite == SKIP, "stream"},
+                {"--fps", f->fps > 0, "bench"},
+                {"--load", f->load, "bench"},
+                {"--realtime", f->realtime, "bench"},
+                {"--reference", f->reference != NULL, "bench"}};
+    for (size_t i = 0; i < sizeof only / sizeof *only; i++) {
+        const char *space = strchr(only[i].verbs, ' ');
+        const size_t n = space ? (size_t)(space - only[i].verbs) : strlen(only[i].verbs);
+        if (!only[i].given || (strlen(verb) == n && memcmp(verb, only[i].verbs, n) == 0) ||
+            (space && strcmp(verb, space + 1) == 0))
+            continue;
+        cli_error("backbone %s: %s goes with %.*s%s%s", verb, only[i].option, (int)n, only[i].verbs,
+                  space ? " and " : "", space ? space + 1 : "");
+        return cli_hint(args->command);
+    }
+    return 0;
+}
+
 int cmd_backbone(const cli_args *args)
 {
     static const struct {
@@ -124,7 +158,9 @@ int cmd_backbone(const cli_args *args)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(word, verbs[i].name) != 0)
             continue;
-        const int code = cli_no_more_words(args, 2);
+        int code = cli_no_more_words(args, 2);
+        if (code == 0)
+            code = check_verb(args, word);
         return code ? code : verbs[i].run(args, args->words.n > 1 ? args->words.items[1] : NULL);
     }
     cli_error("backbone: found '%s', wanted info, pattern, compare, init, forward, stream, bench or train", word);

@@ -95,8 +95,8 @@ typedef struct cli_frame_model {
     int64_t backbone, weights, non_finite;
     bool temporal;
     const char *frames, *data, *import, *test, *reference, *model;
-    int64_t batch, reencode, port, name_id, features, format;
-    bool logits, load, opponents;
+    int64_t batch, reencode, port, name_id, features, heads, mirror, format;
+    bool logits, load, realtime, opponents;
     int64_t bench_frames, max_steps, warmup_steps, eval_steps, batch_size;
     double fps, learning_rate, weight_decay, max_grad_norm;
 } cli_frame_model;

@@ -262,6 +262,16 @@ const char *zamba_replay_feature_name(zamba_replay_features kind, size_t i, char
     return i < w.n ? buffer : NULL;
 }
 
+int32_t zamba_replay_feature_turns(zamba_replay_features kind, size_t i)
+{
+    char name[32];
+    if (zamba_replay_feature_name(kind, i, name, sizeof name) == NULL || strcmp(name, "last.x") == 0) /* a button */
+        return 0;
+    const char *dot = strrchr(name, '.'), *last = dot != NULL ? dot + 1 : name;
+    const size_t n = strlen(last);
+    return strcmp(last, "x") == 0 || strcmp(last, "facing") == 0 || (n > 2 && strcmp(last + n - 2, "_x") == 0);
+}
+
 static seen look(const zamba_replay *r, size_t i, int32_t port, int32_t follower)
 {
     seen s = {0};

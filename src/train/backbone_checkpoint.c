@@ -1,18 +1,21 @@
 /* backbone_checkpoint.c — a run of the frame model's trainer as a folder: the model's own files beside
- * optimizer.safetensors, which holds all that going on needs (weights, moments, the step) and takes its place as a
- * whole, so that a kill between two files costs nothing. trainer_state.json says for people how it was trained. */
+ * optimizer.safetensors, which holds all that the trainer needs to go on (weights, moments, the step) and takes its
+ * place as a whole, so that a kill between two files costs nothing. trainer_state.json says for people how it was
+ * trained, and keeps what the caller wants to find again. Which checkpoints a run has is run_checkpoints.c's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "backbone/bb_model.h"
 #include "io/folder_out.h"
-#include "io/json.h"
 #include "io/safetensors_write.h"
 #include "train/backbone_trainer.h"
+#include "train/run_checkpoints.h"
 
-#define STATE     "trainer_state.json"
-#define OPTIMIZER "optimizer.safetensors"
+#define STATE     ZB_RUN_STATE
+#define OPTIMIZER ZB_RUN_OPTIMIZER
+#define FORMAT    "zamba backbone trainer"
 #define COUNTS    "trainer.counts"
 #define PART      1048576 /* counts stand as numbers below this, which f32 holds exactly */
 #define PARTS     3
@@ -79,46 +82,84 @@ static zamba_status write_optimizer(const zamba_backbone_trainer *t, const char 
     return st;
 }
 
-static zamba_status write_state(const zamba_backbone_trainer *t, const char *folder, zamba_error *err)
+static zamba_status write_state(const zamba_backbone_trainer *t, const char *data, const char *folder, zamba_error *err)
 {
     const zamba_backbone_train_options *o = &t->o;
     char path[4096];
-    json_t *root = json_pack(
-        "{s:s, s:I, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:I}", "format",
-        "zamba backbone trainer", "step", (json_int_t)t->step, "updates", (json_int_t)t->optimizer.updates, "loss",
-        o->loss == ZAMBA_BACKBONE_LOSS_HEADS ? "heads" : "squares", "rows",
-        o->rows == ZAMBA_BACKBONE_ALL ? "all" : "last", "learning_rate", o->learning_rate, "beta1", o->beta1, "beta2",
-        o->beta2, "epsilon", o->epsilon, "weight_decay", o->weight_decay, "max_grad_norm", o->max_grad_norm,
-        "warmup_steps", (json_int_t)o->warmup_steps, "total_steps", (json_int_t)o->total_steps, "min_learning_rate",
-        o->min_learning_rate, "dropout", t->dropout, "seed", (json_int_t)(o->seed & INT64_MAX));
+    json_t *beside = NULL;
+    zamba_status st = ZAMBA_OK;
+    if (data != NULL)
+        st = zb_json_parse(&beside, data, strlen(data), "what is saved beside the trainer", zb_json_large, err);
+    if (st != ZAMBA_OK)
+        return st;
+    json_t *root =
+        json_pack("{s:s, s:I, s:I, s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:I, s:o}", "format",
+                  FORMAT, "step", (json_int_t)t->step, "updates", (json_int_t)t->optimizer.updates, "loss",
+                  o->loss == ZAMBA_BACKBONE_LOSS_HEADS ? "heads" : "squares", "rows",
+                  o->rows == ZAMBA_BACKBONE_ALL ? "all" : "last", "learning_rate", o->learning_rate, "beta1", o->beta1,
+                  "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay", o->weight_decay, "max_grad_norm",
+                  o->max_grad_norm, "warmup_steps", (json_int_t)o->warmup_steps, "total_steps",
+                  (json_int_t)o->total_steps, "min_learning_rate", o->min_learning_rate, "dropout", t->dropout, "seed",
+                  (json_int_t)(o->seed & INT64_MAX), "data", beside != NULL ? beside : json_null());
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(root);
     if (text == NULL)
         return zb_fail_memory(err, STATE, 0);
-    zamba_status st = zb_path_join(path, sizeof path, folder, STATE, err);
+    st = zb_path_join(path, sizeof path, folder, STATE, err);
     if (st == ZAMBA_OK)
         st = zb_file_write(path, (zb_file_part[]){{text, strlen(text)}, {"\n", 1}}, 2, err);
     free(text);
     return st;
 }
 
+static const char *const owned[] = {"config.json", "model.safetensors", OPTIMIZER, STATE, NULL};
+
+typedef struct saving {
+    const zamba_backbone_trainer *t;
+    const char *data;
+} saving;
+
+static zamba_status write_all(void *user, const char *folder, zamba_error *err)
+{
+    const saving *s = user;
+    zamba_status st = zb_bb_write(s->t->b, folder, err);
+    if (st == ZAMBA_OK)
+        st = write_optimizer(s->t, folder, err);
+    return st == ZAMBA_OK ? write_state(s->t, s->data, folder, err) : st;
+}
+
 zamba_status zamba_backbone_trainer_save(zamba_backbone_trainer *t, const char *folder, zamba_error *err)
 {
-    static const char *const owned[] = {"config.json", "model.safetensors", OPTIMIZER, STATE, NULL};
     zb_folder_out out = {0};
+    saving s = {t, NULL};
     if (folder == NULL || folder[0] == '\0')
         return zb_fail(err, ZAMBA_E_ARG, "backbone training: no folder to save to");
     zamba_status st = zb_folder_out_open(&out, folder, 1, err);
     if (st == ZAMBA_OK)
-        st = zb_bb_write(t->b, out.tmp, err);
-    if (st == ZAMBA_OK)
-        st = write_optimizer(t, out.tmp, err);
-    if (st == ZAMBA_OK)
-        st = write_state(t, out.tmp, err);
+        st = write_all(&s, out.tmp, err);
     if (st == ZAMBA_OK)
         st = zb_folder_out_commit(&out, owned, err);
     zb_folder_out_discard(&out);
     return st;
+}
+
+zamba_status zamba_backbone_trainer_checkpoint(zamba_backbone_trainer *t, const char *run, int32_t keep,
+                                               const char *data, char **path, zamba_error *err)
+{
+    saving s = {t, data};
+    if (path != NULL)
+        *path = NULL;
+    if (run == NULL || run[0] == '\0' || keep < 0)
+        return zb_fail(err, ZAMBA_E_ARG, "checkpoint: no folder to save it in, or %d to keep, wanted 0 (all) or more",
+                       (int)keep);
+    const zb_run_save how = {.run = run,
+                             .step = t->step,
+                             .bytes = (N_KINDS + 1) * t->params.floats * sizeof(float),
+                             .keep = keep,
+                             .owned = owned,
+                             .write = write_all,
+                             .user = &s};
+    return zb_run_checkpoint(&how, &t->saved, path, err);
 }
 
 /* ---- going on ---- */
@@ -171,13 +212,65 @@ static zamba_status take(zamba_backbone_trainer *t, const zb_tensors *ts, const 
     return zb_bb_changed(t->b, 1, err);
 }
 
-zamba_status zamba_backbone_trainer_resume(zamba_backbone_trainer *t, const char *folder, zamba_error *err)
+/* What the model computes must be the same also where no tensor's shape says so. */
+static zamba_status check_model(const zamba_backbone_trainer *t, const char *folder, zamba_error *err)
 {
     char path[4096];
+    json_t *theirs = NULL, *ours = zb_bb_config_json(&t->b->plan.o), *is;
+    const char *key;
+    zamba_status st = ours != NULL ? ZAMBA_OK : zb_fail_memory(err, folder, 0);
+    if (st == ZAMBA_OK)
+        st = zb_path_join(path, sizeof path, folder, "config.json", err);
+    if (st == ZAMBA_OK)
+        st = zb_json_read(&theirs, path, zb_json_small, err);
+    json_object_foreach(ours, key, is)
+    {
+        const json_t *was = json_object_get(theirs, key);
+        if (st != ZAMBA_OK || strcmp(key, "dropout") == 0 || strcmp(key, "seq_len") == 0 || json_equal(was, is))
+            continue;
+        char *a = json_dumps(was, JSON_COMPACT | JSON_ENCODE_ANY), *b = json_dumps(is, JSON_COMPACT | JSON_ENCODE_ANY);
+        st = zb_fail(err, ZAMBA_E_MISMATCH, "%s: %s is %.60s, the model's is %.60s (a run of another model?)", path,
+                     key, a ? a : "missing", b ? b : "?");
+        free(a);
+        free(b);
+    }
+    json_decref(ours);
+    json_decref(theirs);
+    return st;
+}
+
+/* Whose checkpoint it is, and what was saved beside the trainer; a folder that has no state has neither. */
+static zamba_status read_state(char **data, const char *folder, zamba_error *err)
+{
+    char path[4096];
+    json_t *root = NULL;
+    zamba_status st = zb_path_join(path, sizeof path, folder, STATE, err);
+    if (st != ZAMBA_OK || !zb_file_exists(path))
+        return st;
+    st = zb_json_read(&root, path, zb_json_large, err);
+    const char *format = json_string_value(json_object_get(root, "format"));
+    const json_t *beside = json_object_get(root, "data");
+    if (st == ZAMBA_OK && (format == NULL || strcmp(format, FORMAT) != 0))
+        st = zb_fail(err, ZAMBA_E_MISMATCH,
+                     "%s: the state of \"%.40s\", wanted \"" FORMAT "\" (a run of another command?)", path,
+                     format != NULL ? format : "?");
+    if (st == ZAMBA_OK && json_is_object(beside) && (*data = json_dumps(beside, JSON_COMPACT)) == NULL)
+        st = zb_fail_memory(err, path, 0);
+    json_decref(root);
+    return st;
+}
+
+zamba_status zamba_backbone_trainer_resume(zamba_backbone_trainer *t, const char *folder, zamba_error *err)
+{
+    char path[4096], *data = NULL;
     zb_tensors ts = {0};
     if (folder == NULL || folder[0] == '\0')
         return zb_fail(err, ZAMBA_E_ARG, "backbone training: no folder to go on from");
     zamba_status st = zb_path_join(path, sizeof path, folder, OPTIMIZER, err);
+    if (st == ZAMBA_OK)
+        st = read_state(&data, folder, err);
+    if (st == ZAMBA_OK)
+        st = check_model(t, folder, err);
     if (st == ZAMBA_OK)
         st = zb_tensors_open_file(&ts, path, err);
     if (st == ZAMBA_OK)
@@ -185,5 +278,18 @@ zamba_status zamba_backbone_trainer_resume(zamba_backbone_trainer *t, const char
     if (st == ZAMBA_OK)
         st = take(t, &ts, path, 0, err);
     zb_tensors_close(&ts);
-    return st;
+    if (st != ZAMBA_OK) {
+        free(data);
+        return st;
+    }
+    free(t->data);
+    t->data = data;
+    free(t->saved);
+    t->saved = strdup(folder); /* without memory for it the step is only saved twice */
+    return ZAMBA_OK;
+}
+
+const char *zamba_backbone_trainer_data(const zamba_backbone_trainer *t)
+{
+    return t->data;
 }

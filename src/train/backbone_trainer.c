@@ -137,6 +137,8 @@ void zamba_backbone_trainer_close(zamba_backbone_trainer *t)
     zb_pool_close(t->pool);
     free(t->specs);
     free(t->at);
+    free(t->saved);
+    free(t->data);
     free(t);
 }
 

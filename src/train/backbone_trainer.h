@@ -19,6 +19,8 @@ struct zamba_backbone_trainer {
     double dropout;  /* of this trainer's steps                 */
     uint64_t chosen; /* seed of what the present step leaves out */
     int graded;      /* the gradients are those of a zamba_backbone_trainer_backward */
+    char *saved;     /* the checkpoint that holds the present step, or NULL */
+    char *data;      /* what was saved beside the trainer that this one goes on from, or NULL */
 };
 
 #endif

@@ -1,11 +1,9 @@
-/* train_checkpoint.c — checkpoints of a run: saved beside and renamed, the last few kept, found again, gone on from.
- * Weights are written as any checkpoint's; what the optimizer needs stands in optimizer.safetensors under the tensors'
- * own names, whole, so that any number of processes can go on from it. */
+/* train_checkpoint.c — what a checkpoint of a run holds, and going on from one; which checkpoints a run has is
+ * run_checkpoints.c's. Weights are written as any checkpoint's; what the optimizer needs stands in
+ * optimizer.safetensors under the tensors' own names, whole, so that any number of processes can go on from it. */
 #define _XOPEN_SOURCE   700
 #define _DEFAULT_SOURCE 1
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,160 +11,23 @@
 #include <unistd.h>
 
 #include "core/mem.h"
-#include "io/folder_out.h"
 #include "io/json.h"
 #include "io/safetensors_write.h"
 #include "model/lora.h"
+#include "train/run_checkpoints.h"
 #include "train/trainer.h"
 
-#define FOLDER     "checkpoint-"
-#define STATE      "trainer_state.json"
-#define OPTIMIZER  "optimizer.safetensors"
-#define LATEST     "latest"
-#define SHARD      5000000000u
-#define CHUNK      ((size_t)1 << 18) /* numbers that are rounded at once */
-#define VERSION    1
-#define MOST_NAMES 100000
-
-/* ---- names in a run's folder ---- */
-
-/* The step of "checkpoint-000123", or -1. */
-static int64_t step_of(const char *name)
-{
-    int64_t step = 0;
-    if (strncmp(name, FOLDER, sizeof FOLDER - 1) != 0)
-        return -1;
-    const char *p = name + sizeof FOLDER - 1;
-    if (strlen(p) < 6 || strlen(p) > 18)
-        return -1;
-    for (; *p >= '0' && *p <= '9'; p++)
-        step = 10 * step + (*p - '0');
-    return *p == '\0' ? step : -1;
-}
-
-/* What a save that was killed left: "checkpoint-000123.tmp-4711-0", "checkpoint-000123.old". */
-static int is_remnant(const char *name)
-{
-    const char *dot = strchr(name, '.');
-    return strncmp(name, FOLDER, sizeof FOLDER - 1) == 0 && dot != NULL &&
-           (strncmp(dot, ".tmp-", 5) == 0 || strcmp(dot, ".old") == 0);
-}
-
-static void remove_folder(const char *path)
-{
-    char inner[4096];
-    struct stat sb;
-    DIR *dir = opendir(path);
-    if (dir == NULL)
-        return;
-    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
-            zb_path_join(inner, sizeof inner, path, e->d_name, NULL) != ZAMBA_OK || lstat(inner, &sb) != 0)
-            continue;
-        if (S_ISDIR(sb.st_mode))
-            remove_folder(inner);
-        else
-            (void)unlink(inner);
-    }
-    closedir(dir);
-    (void)rmdir(path);
-}
-
-/* A checkpoint goes: under another name first, so that half of one never bears the name of a whole one. */
-static zamba_status retire(const char *path, zamba_error *err)
-{
-    char old[4096];
-    struct stat sb;
-    if (lstat(path, &sb) != 0)
-        return ZAMBA_OK;
-    if ((size_t)snprintf(old, sizeof old, "%s.old", path) >= sizeof old)
-        return zb_fail(err, ZAMBA_E_ARG, "%s: path too long", path);
-    remove_folder(old);
-    if (rename(path, old) != 0)
-        return zb_fail(err, ZAMBA_E_IO, "%s: cannot be moved away: %s", path, strerror(errno));
-    remove_folder(old);
-    return ZAMBA_OK;
-}
-
-static int by_step(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y);
-}
-
-/* The steps of all checkpoints of a run, the last first; *steps is released with free(). */
-static zamba_status list_steps(const char *run, int64_t **steps, size_t *n, zamba_error *err)
-{
-    size_t room = 0;
-    zamba_status st = ZAMBA_OK;
-    DIR *dir = opendir(run);
-    *steps = NULL;
-    *n = 0;
-    if (dir == NULL)
-        return errno == ENOENT ? ZAMBA_OK
-                               : zb_fail(err, ZAMBA_E_IO, "%s: cannot open the folder: %s", run, strerror(errno));
-    for (const struct dirent *e = readdir(dir); e != NULL && st == ZAMBA_OK && *n < MOST_NAMES; e = readdir(dir)) {
-        const int64_t step = step_of(e->d_name);
-        if (step < 0)
-            continue;
-        if (*n == room) {
-            room = room > 0 ? 2 * room : 16;
-            int64_t *larger = realloc(*steps, room * sizeof *larger);
-            if (larger == NULL) {
-                st = zb_fail_memory(err, run, room * sizeof *larger);
-                break;
-            }
-            *steps = larger;
-        }
-        (*steps)[(*n)++] = step;
-    }
-    closedir(dir);
-    if (*n > 1)
-        qsort(*steps, *n, sizeof **steps, by_step);
-    return st;
-}
-
-static zamba_status folder_of(char *path, size_t n, const char *run, int64_t step, zamba_error *err)
-{
-    char name[48];
-    snprintf(name, sizeof name, FOLDER "%06lld", (long long)step);
-    return zb_path_join(path, n, run, name, err);
-}
-
-/* Remove all but the last `keep` checkpoints up to this step, and what killed saves left. What fails may stay. */
-static void tidy(const char *run, int64_t step, int32_t keep)
-{
-    char path[4096];
-    int64_t *steps = NULL;
-    size_t n = 0;
-    int32_t kept = 0;
-    if (keep > 0 && list_steps(run, &steps, &n, NULL) == ZAMBA_OK)
-        for (size_t i = 0; i < n; i++)
-            if (steps[i] <= step && ++kept > keep && folder_of(path, sizeof path, run, steps[i], NULL) == ZAMBA_OK)
-                (void)retire(path, NULL);
-    free(steps);
-    DIR *dir = opendir(run);
-    for (const struct dirent *e = dir != NULL ? readdir(dir) : NULL; e != NULL; e = readdir(dir))
-        if (is_remnant(e->d_name) && zb_path_join(path, sizeof path, run, e->d_name, NULL) == ZAMBA_OK)
-            remove_folder(path);
-    if (dir != NULL)
-        closedir(dir);
-}
-
-static void sync_folder(const char *path)
-{
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    (void)fsync(fd);
-    close(fd);
-}
+#define STATE     ZB_RUN_STATE
+#define OPTIMIZER ZB_RUN_OPTIMIZER
+#define SHARD     5000000000u
+#define CHUNK     ((size_t)1 << 18) /* numbers that are rounded at once */
+#define VERSION   1
 
 /* ---- saving ---- */
 
 typedef struct save {
     zamba_trainer *t;
-    zb_folder_out folder;
+    const char *folder; /* that is being written */
     zamba_save_type type;
     const char *data;
     int rounded; /* some tensor is written in bf16: masters must be kept beside */
@@ -202,12 +63,12 @@ static zamba_status write_text(const save *s, const char *name, const char *text
     if (slash != NULL) {
         char outer[64];
         snprintf(outer, sizeof outer, "%.*s", (int)(slash - name), name);
-        st = zb_path_join(path, sizeof path, s->folder.tmp, outer, s->err);
+        st = zb_path_join(path, sizeof path, s->folder, outer, s->err);
         if (st == ZAMBA_OK)
             (void)mkdir(path, 0777); /* what fails here fails in the next lines */
     }
     if (st == ZAMBA_OK)
-        st = zb_path_join(path, sizeof path, s->folder.tmp, name, s->err);
+        st = zb_path_join(path, sizeof path, s->folder, name, s->err);
     return st == ZAMBA_OK ? zb_file_write(path, &(zb_file_part){text, n}, 1, s->err) : st;
 }
 
@@ -267,7 +128,7 @@ static zamba_status write_weights(const save *s)
 {
     const zamba_trainer *t = s->t;
     zb_shards *w = NULL;
-    zamba_status st = zb_shards_create(&w, s->folder.tmp, SHARD, s->err);
+    zamba_status st = zb_shards_create(&w, s->folder, SHARD, s->err);
     if (st != ZAMBA_OK)
         return st;
     for (size_t i = 0; i < t->params.n; i++) {
@@ -333,7 +194,7 @@ static zamba_status write_optimizer(const save *s)
     const float *x = NULL;
     char name[256], from[4096], to[4096];
     zb_shards *w = NULL;
-    zamba_status st = zb_shards_create(&w, s->folder.tmp, INT64_MAX / 2, s->err);
+    zamba_status st = zb_shards_create(&w, s->folder, INT64_MAX / 2, s->err);
     if (st != ZAMBA_OK)
         return st;
     for (int kind = 0; kind < n_kinds; kind++)
@@ -356,9 +217,9 @@ static zamba_status write_optimizer(const save *s)
     else
         zb_shards_cancel(w);
     if (st == ZAMBA_OK)
-        st = zb_path_join(from, sizeof from, s->folder.tmp, "model.safetensors", s->err);
+        st = zb_path_join(from, sizeof from, s->folder, "model.safetensors", s->err);
     if (st == ZAMBA_OK)
-        st = zb_path_join(to, sizeof to, s->folder.tmp, OPTIMIZER, s->err);
+        st = zb_path_join(to, sizeof to, s->folder, OPTIMIZER, s->err);
     if (st == ZAMBA_OK && rename(from, to) != 0)
         st = zb_fail(s->err, ZAMBA_E_IO, "%s: cannot rename: %s", from, strerror(errno));
     return st;
@@ -389,55 +250,33 @@ static zamba_status write_state(const save *s)
     return st;
 }
 
+static zamba_status write_all(void *user, const char *folder, zamba_error *err)
+{
+    save *s = user;
+    zamba_trainer *t = s->t;
+    s->folder = folder;
+    zamba_status st = t->params.lora == NULL ? write_texts(s) : ZAMBA_OK;
+    if (st == ZAMBA_OK)
+        st = write_optimizer(s);
+    if (st == ZAMBA_OK)
+        st = t->params.lora != NULL ? zb_lora_save(&t->params, folder, t->path, err) : write_weights(s);
+    return st == ZAMBA_OK ? write_state(s) : st;
+}
+
 /* As rank 0 does it, the moments being there. */
 static zamba_status save_here(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep, const char *data,
                               char **path, zamba_error *err)
 {
     save s = {.t = t, .type = type, .data = data, .err = err};
-    char folder[4096], latest[4096];
-    struct stat sb;
-    zamba_status st = folder_of(folder, sizeof folder, run, t->step, err);
-    if (st == ZAMBA_OK)
-        st = zb_path_join(latest, sizeof latest, run, LATEST, err);
-    if (st == ZAMBA_OK && mkdir(run, 0777) != 0 && errno != EEXIST)
-        st = zb_fail(err, ZAMBA_E_IO, "%s: cannot create the folder: %s", run, strerror(errno));
     choose_type(&s);
-    if (st == ZAMBA_OK && (t->saved == NULL || strcmp(t->saved, folder) != 0 || stat(folder, &sb) != 0)) {
-        st = retire(folder, err); /* of an earlier life of this run, which went on from before it */
-        if (st == ZAMBA_OK)
-            st = zb_file_room(run, t->params.floats * sizeof(float) * (s.rounded ? 4 : 3), err);
-        if (st == ZAMBA_OK)
-            st = zb_folder_out_open(&s.folder, folder, 0, err);
-        if (st == ZAMBA_OK && t->params.lora == NULL)
-            st = write_texts(&s);
-        if (st == ZAMBA_OK)
-            st = write_optimizer(&s);
-        if (st == ZAMBA_OK)
-            st = t->params.lora != NULL ? zb_lora_save(&t->params, s.folder.tmp, t->path, err) : write_weights(&s);
-        if (st == ZAMBA_OK)
-            st = write_state(&s);
-        if (st == ZAMBA_OK) {
-            sync_folder(s.folder.tmp);
-            st = zb_folder_out_commit(&s.folder, zb_checkpoint_texts, err);
-        }
-        zb_folder_out_discard(&s.folder);
-        if (st == ZAMBA_OK)
-            sync_folder(run);
-    }
-    if (st == ZAMBA_OK) {
-        free(t->saved);
-        t->saved = strdup(folder); /* without memory for it the step is only saved twice */
-        const char *name = strrchr(folder, '/') + 1;
-        st = zb_file_write(latest, (zb_file_part[]){{name, strlen(name)}, {"\n", 1}}, 2, err);
-    }
-    if (st == ZAMBA_OK)
-        tidy(run, t->step, keep);
-    if (st == ZAMBA_OK && path != NULL) {
-        *path = strdup(folder);
-        if (*path == NULL)
-            st = zb_fail_memory(err, folder, strlen(folder));
-    }
-    return st;
+    const zb_run_save how = {.run = run,
+                             .step = t->step,
+                             .bytes = t->params.floats * sizeof(float) * (s.rounded ? 4 : 3),
+                             .keep = keep,
+                             .owned = zb_checkpoint_texts,
+                             .write = write_all,
+                             .user = &s};
+    return zb_run_checkpoint(&how, &t->saved, path, err);
 }
 
 zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_type type, int32_t keep, const char *data,
@@ -458,51 +297,6 @@ zamba_status zamba_trainer_save(zamba_trainer *t, const char *run, zamba_save_ty
     int32_t order = st == ZAMBA_OK ? ORDER_SAVED : ORDER_FAILED;
     const zamba_status told = zb_ranks_word(t->o.ranks, &order, st == ZAMBA_OK ? err : NULL);
     return st != ZAMBA_OK ? st : told;
-}
-
-/* ---- finding ---- */
-
-/* It was renamed when it was whole; this only guards against what others do to folders. */
-static int is_whole(const char *folder)
-{
-    static const char *const files[] = {STATE, OPTIMIZER, "config.json", "adapter_config.json"};
-    char path[4096];
-    int there[4];
-    for (size_t i = 0; i < 4; i++)
-        there[i] = zb_path_join(path, sizeof path, folder, files[i], NULL) == ZAMBA_OK && zb_file_exists(path);
-    return there[0] && there[1] && (there[2] || there[3]);
-}
-
-zamba_status zamba_train_latest(const char *run, char **path, zamba_error *err)
-{
-    char at[4096];
-    zb_buf text = {0};
-    int64_t *steps = NULL;
-    size_t n = 0;
-    int found = 0;
-    *path = NULL;
-    zamba_status st = zb_path_join(at, sizeof at, run, LATEST, err);
-    if (st != ZAMBA_OK)
-        return st;
-    if (zb_file_exists(at) && zb_file_read(&text, at, 4096, NULL) == ZAMBA_OK && text.data != NULL) {
-        text.data[strcspn(text.data, "\r\n")] = '\0';
-        found =
-            step_of(text.data) >= 0 && zb_path_join(at, sizeof at, run, text.data, NULL) == ZAMBA_OK && is_whole(at);
-    }
-    zb_buf_free(&text);
-    if (!found)
-        st = list_steps(run, &steps, &n, err);
-    for (size_t i = 0; i < n && !found; i++)
-        found = folder_of(at, sizeof at, run, steps[i], NULL) == ZAMBA_OK && is_whole(at);
-    free(steps);
-    if (st == ZAMBA_OK && !found)
-        return zb_fail(err, ZAMBA_E_NOT_FOUND, "%s: no checkpoint is in it", run);
-    if (st == ZAMBA_OK) {
-        *path = strdup(at);
-        if (*path == NULL)
-            st = zb_fail_memory(err, at, strlen(at));
-    }
-    return st;
 }
 
 /* ---- going on ---- */

@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "backbone/backbone.h"
 #include "support/scratch.h"
+#include "zamba_train.h"
 
 #define DENSE 3
 #define FRAME (DENSE + 1)
@@ -245,6 +247,81 @@ static void test_resume(void **state)
     scratch_close(&s);
 }
 
+static int is_there(const scratch *s, const char *name)
+{
+    struct stat sb;
+    return stat(scratch_path(s, name), &sb) == 0;
+}
+
+/* Checkpoints of a run: the last ones stay, the newest is found, and going on from it is to the bit. */
+static void test_checkpoints(void **state)
+{
+    (void)state;
+    zamba_error err;
+    scratch s;
+    char *path = NULL, *last = NULL;
+    scratch_open(&s);
+    const zamba_backbone_options o = small_options();
+    zamba_backbone_train_options how = plain_options();
+    how.dropout = 0.3;
+    zamba_backbone *a = fresh(&o), *b = fresh(&o);
+    zamba_backbone_trainer *t = trainer_of(a, &how), *u = trainer_of(b, &how);
+    check_refused(zamba_backbone_trainer_checkpoint(t, "", 2, NULL, &path, &err), &err, ZAMBA_E_ARG, "no folder", NULL);
+    check_refused(zamba_backbone_trainer_checkpoint(t, s.path, -1, NULL, &path, &err), &err, ZAMBA_E_ARG, "-1 to keep",
+                  NULL);
+    assert_int_not_equal(zamba_backbone_trainer_checkpoint(t, s.path, 2, "{\"at\":", &path, &err), ZAMBA_OK);
+    assert_null(path);
+    for (unsigned i = 0; i < 3; i++) {
+        one_step(t, i);
+        CHECK_OK(zamba_backbone_trainer_checkpoint(t, s.path, 2, "{\"at\": [3, 4]}", &path, &err), err);
+        CHECK_OK(zamba_train_latest(s.path, &last, &err), err);
+        assert_string_equal(path, last);
+        zamba_free(path);
+        if (i < 2)
+            zamba_free(last);
+    }
+    assert_true(!is_there(&s, "checkpoint-000001") && is_there(&s, "checkpoint-000002"));
+    assert_null(zamba_backbone_trainer_data(u));
+    CHECK_OK(zamba_backbone_trainer_resume(u, last, &err), err);
+    assert_string_equal(zamba_backbone_trainer_data(u), "{\"at\":[3,4]}");
+    for (unsigned i = 3; i < 6; i++) {
+        const zamba_backbone_metrics x = one_step(t, i), y = one_step(u, i);
+        assert_true(x.loss == y.loss && x.grad_norm == y.grad_norm && x.step == y.step);
+    }
+    assert_memory_equal(a->params, b->params, a->plan.n_floats * sizeof(float));
+    zamba_backbone_trainer_close(u);
+
+    /* the same tensors, but another function; and a state that is another trainer's */
+    zamba_backbone_options other = o;
+    other.window_size = o.window_size + 1;
+    zamba_backbone *c = fresh(&other);
+    u = trainer_of(c, &how);
+    check_refused(zamba_backbone_trainer_resume(u, last, &err), &err, ZAMBA_E_MISMATCH, "window_size", "another model",
+                  NULL);
+    zamba_backbone_trainer_close(u);
+    zamba_backbone_close(c);
+    other = o;
+    other.dropout = 0.7; /* is no part of the function */
+    c = fresh(&other);
+    u = trainer_of(c, &how);
+    CHECK_OK(zamba_backbone_trainer_resume(u, last, &err), err);
+    zamba_backbone_trainer_close(u);
+    zamba_backbone_close(c);
+    u = trainer_of(b, &how);
+    scratch_text(&s, "checkpoint-000003/trainer_state.json", "{\"format\": \"zamba trainer\"}");
+    check_refused(zamba_backbone_trainer_resume(u, last, &err), &err, ZAMBA_E_MISMATCH, "\"zamba trainer\"",
+                  "another command", NULL);
+    scratch_text(&s, "checkpoint-000003/trainer_state.json", "[");
+    assert_int_equal(zamba_backbone_trainer_resume(u, last, &err), ZAMBA_E_FORMAT);
+    assert_int_equal(zamba_backbone_trainer_steps(u), 0);
+    zamba_free(last);
+    zamba_backbone_trainer_close(t);
+    zamba_backbone_trainer_close(u);
+    zamba_backbone_close(a);
+    zamba_backbone_close(b);
+    scratch_close(&s);
+}
+
 /* ---- a step ---- */
 
 /* With an epsilon far above the gradients AdamW is a step along them, so its length shows the clipping. */
@@ -457,6 +534,7 @@ int main(void)
                                        cmocka_unit_test(test_stays_finite),
                                        cmocka_unit_test(test_threads_and_dropout),
                                        cmocka_unit_test(test_resume),
+                                       cmocka_unit_test(test_checkpoints),
                                        cmocka_unit_test(test_clip_and_rate),
                                        cmocka_unit_test(test_evaluate),
                                        cmocka_unit_test(test_controller),

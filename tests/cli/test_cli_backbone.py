@@ -2,6 +2,8 @@
 """test_cli_backbone.py — `zamba backbone`: what the documents say of the default shape, streams that answer frame by
 frame and give what whole sequences give, the bench, training, and input that is wrong."""
 import json
+import math
+import os
 import shutil
 import struct
 import subprocess
@@ -102,6 +104,26 @@ class Backbone(unittest.TestCase):
         child.stdout.close()
         self.assertEqual(got, self.good("stream", model, stdin=frames).raw)
 
+    @unittest.skipUnless(shutil.which("elixir"), "no elixir")
+    def test_elixir(self):
+        """examples/backbone_port.exs, as its head says."""
+        model, folder = self.folder / "agent", self.folder / "bin"
+        self.good("init", "--embed-dim", 32, "--hidden-size", 64, "-o", model)
+        folder.mkdir()
+        (folder / "zamba").symlink_to(Path(PROGRAM).resolve())
+        env = environment(PATH=f"{folder}:{os.environ['PATH']}")
+        script = ["elixir", str(ROOT / "examples" / "backbone_port.exs")]
+        done = subprocess.run([*script, str(model)], env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        frames = b"".join(struct.pack("<32f", *(math.sin(0.05 * t * i) for i in range(1, 33))) for t in range(60))
+        want = floats(self.good("stream", model, stdin=frames).raw)[::64]
+        got = [float(line.split()[2]) for line in done.stdout.splitlines()]
+        self.assertEqual(len(got), 60)
+        self.assertLess(max(abs(x - y) for x, y in zip(got, want)), 1e-4)
+        done = subprocess.run([*script, str(self.folder)], env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("zamba ended with code 1", done.stderr)
+
     def test_timelines(self):
         model, a, b = self.model(), numbers(5 * 6), numbers(5 * 6, 99)
         mixed = b"".join(a[20 * i:20 * i + 20] + b[20 * i:20 * i + 20] for i in range(6))
@@ -147,6 +169,57 @@ class Backbone(unittest.TestCase):
         self.assertTrue((self.folder / "r" / "report.html").exists())
         self.good("info", self.folder / "r" / "model")
 
+    def test_resume(self):
+        case = CASES / "every3_of_7"
+        options = json.loads((case / "case.json").read_text())["options"]
+        words = [w for name, value in options.items() for w in ("--" + name.replace("_", "-"), str(value).lower())]
+        words += ["--batch-size", 2, "--max-steps", 6, "--save-steps", 2, "-t", 1, "--progress", "none", "--data"]
+        data = case / "inputs.safetensors"
+        whole, part = self.folder / "whole", self.folder / "part"
+        self.good("train", *words, data, "-o", whole)
+        shutil.copytree(whole, part)
+        for name in ("checkpoint-000006", "checkpoint-000004", "model"):
+            shutil.rmtree(part / name)
+        refused = run("backbone", "train", *words, data, "-o", part)
+        self.assertEqual(refused.code, 1)
+        self.assertIn("--resume goes on", refused.err)
+        changed = self.folder / "changed.safetensors"
+        changed.write_bytes(data.read_bytes()[:-1] + b"\x3e")
+        refused = run("backbone", "train", *words, changed, "-o", part, "--resume")
+        self.assertEqual(refused.code, 1)
+        self.assertIn("learns from other data", refused.err)
+        lines = self.good("train", *words, data, "-o", part, "--resume", "--json").lines
+        self.assertEqual([x["step"] for x in lines], [3, 4, 5, 6])
+        for name in ("model/model.safetensors", "checkpoint-000006/optimizer.safetensors", "checkpoint-000006/trainer_state.json"):
+            self.assertEqual((whole / name).read_bytes(), (part / name).read_bytes(), name)
+
+    def test_train_wrong(self):
+        case, out, path = CASES / "every3_of_7", self.folder / "r", self.folder / "x.safetensors"
+        nan, inf = float("nan"), float("inf")
+
+        def write(**tensors):
+            header, data = {}, b""
+            for name, (shape, values) in tensors.items():
+                header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * len(values)]}
+                data += struct.pack(f"<{len(values)}f", *values)
+            text = json.dumps(header).encode()
+            path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+        good = ([2, 3, 5], [0.0] * 30)
+        for frames, target, words, text in (
+                (([2, 3, 5], [0.0] * 17 + [nan] + [0.0] * 12), ([2, 8], [0.0] * 16), (), "number 2 of frame 0 of row 1"),
+                (good, ([2, 8], [0.0] * 15 + [inf]), (), "`target`: number 7 of row 1 is not finite"),
+                (([2, 3, 6], [0.0] * 36), ([2, 8], [0.0] * 16), (), "frames of 6 numbers and targets of 8"),
+                (([6, 5], [0.0] * 30), ([2, 8], [0.0] * 16), (), "`frames` of 2 dimensions"),
+                (([3, 2, 5], [0.0] * 30), ([2, 8], [0.0] * 16), (), "`frames` has 3 rows and `target` 2"),
+                (good, ([2, 8], [0.0] * 16), ("--max-steps", 3, "--warmup-steps", 4), "run has 3 steps")):
+            write(frames=frames, target=target)
+            refused = run("backbone", "train", *SMALL, *words, "--data", path, "-o", out, "--progress", "none")
+            self.assertEqual(refused.code, 2 if words else 1, refused.err)
+            self.assertIn(text, refused.err)
+        refused = run("backbone", "train", *SMALL, "--data", case / "case.json", "-o", out)
+        self.assertEqual(refused.code, 1)
+
     def test_bench(self):
         got = self.good("bench", *SMALL, "-n", 200, "--json", "--progress", "none").json
         self.assertEqual(set(got["weights"]), {"f32", "bf16", "int8"})
@@ -186,10 +259,26 @@ class Backbone(unittest.TestCase):
                 (("forward", model), b"abc", 1, "float32"),
                 (("forward", model, "--frames", bad), b"", 1, "no safetensors file"),
                 (("forward", model, "--frames", CASES / "every3_of_7" / "weights.safetensors"), b"", 1, "frames"),
+                (("info", model, "--fps", 60), b"", 2, "--fps goes with bench"),
+                (("stream", model, "--all"), b"", 2, "--all goes with forward"),
+                (("bench", *SMALL, "--logits"), b"", 2, "--logits goes with stream and forward"),
+                (("forward", model, "--non-finite", "skip"), b"", 2, "goes with stream"),
+                (("forward", model, "--frames", "-", "--reencode", 3), b"", 2, "--reencode goes with stream"),
+                (("info", *SMALL, "--embed-dim", 4, "--num-heads", 3, "--head-dim", 0), b"", 1, "num_heads 3"),
+                (("info", *SMALL, "--dt-rank", 999), b"", 1, "dt_rank 999"),
+                (("bench", *SMALL, "--block", "gated", "-n", 9), b"", 1, "gated"),
+                (("forward", model), struct.pack("<10f", *[0] * 7, float("inf"), 0, 0), 1, "number 2 of frame 1 is infinite"),
+                (("forward", model, "--batch", 3), numbers(10), 1, "3 sequences"),
+                (("init", *SMALL, "--import", CASES / "every3_of_7" / "weights.safetensors", "-o", self.folder / "no"), b"",
+                 1, "weights.safetensors"),
+                (("init", *SMALL, "--import", bad, "-o", self.folder / "no"), b"", 1, "bad.safetensors"),
                 (("train", *SMALL), b"", 2, "--data FILE")):
             result = run("backbone", *words, stdin=stdin)
             self.assertEqual(result.code, code, (words, result.err))
             self.assertIn(text, result.err, words)
+        self.assertFalse((self.folder / "no").exists())
+        self.assertEqual(self.good("stream", model, stdin=numbers(10)).raw,
+                         self.good("stream", self.model(), stdin=numbers(10)).raw)
 
 
 if __name__ == "__main__":

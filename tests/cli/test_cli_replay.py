@@ -5,14 +5,16 @@ import csv
 import io
 import json
 import shutil
+import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from program import ROOT, read_safetensors, run  # noqa: E402
+from program import PROGRAM, ROOT, TIMEOUT, environment, read_safetensors, run  # noqa: E402
 
 GAMES = ROOT / "tests" / "replay" / "fixtures"
 OLD, NEW, ODD = GAMES / "v1.7.1.slp", GAMES / "v3.19.1.slp", GAMES / "odd.slp"
@@ -109,6 +111,9 @@ class Replay(unittest.TestCase):
         again = run("replay", "train", OLD, "-o", path, "--max-steps", 1, *QUICK)
         self.assertEqual(again.code, 1)
         self.assertIn("holds a training run already", again.err)
+        both = run("replay", "train", OLD, "-o", path, "--resume", "--force", *QUICK)
+        self.assertEqual(both.code, 2)
+        self.assertIn("--resume goes on with a run, --force begins it anew", both.err)
         self.assertEqual(run("report", path, "-o", self.folder / "r.html").code, 0)
         self.assertIn("Main stick, up and down", (self.folder / "r.html").read_text())
 
@@ -118,6 +123,81 @@ class Replay(unittest.TestCase):
                       *QUICK)
         a, b = ((self.folder / name / "policy" / "model.safetensors").read_bytes() for name in ("a", "b"))
         self.assertEqual(a, b)
+
+    def train(self, out, *more, steps=6):
+        return run("replay", "train", OLD, "--test", ODD, "-o", self.folder / out, "--max-steps", steps, "--eval-steps", 2,
+                   "--save-steps", 2, "--save-total-limit", 2, *QUICK, *more)
+
+    def test_resume(self):
+        """A run that was stopped goes on as if it had not been, to the byte; what is not its own is refused."""
+        whole = self.train("whole")
+        self.assertEqual(whole.code, 0, whole.err)
+        part = self.folder / "part"
+        shutil.copytree(self.folder / "whole", part)
+        self.assertEqual(sorted(p.name for p in part.glob("checkpoint-*")), ["checkpoint-000004", "checkpoint-000006"])
+        self.assertEqual((part / "latest").read_text(), "checkpoint-000006\n")
+        shutil.rmtree(part / "checkpoint-000006")  # as if it had been killed behind step 4
+        shutil.rmtree(part / "policy")
+        (part / "checkpoint-000006.tmp-1-0").mkdir()
+        for more, text in ((("--seed", 3), "--seed 0, found 3"), (("--batch-size", 5), "--batch-size 4, found 5"),
+                           (("--seq-len", 9), "--seq-len 8, found 9"), ((NEW,), "learns from other data"),
+                           (("--features", "exphil"), "another model"), (("--num-layers", 1), "num_layers is 2"),
+                           (("--window-size", 9), "window_size is 60, the model's is 9"), (("--heads", "exphil"), "heads")):
+            before = {p: p.read_bytes() for p in part.rglob("*") if p.is_file()}
+            refused = self.train("part", "--resume", *more)
+            self.assertEqual(refused.code, 1, more)
+            self.assertIn(text, refused.err)
+            self.assertEqual({p: p.read_bytes() for p in part.rglob("*") if p.is_file()}, before, more)
+        again = self.train("part", "--resume", "--json")
+        self.assertEqual(again.code, 0, again.err)
+        self.assertEqual([x["step"] for x in again.lines if "loss" in x], [5, 6])
+        for name in ("model.safetensors", "optimizer.safetensors", "trainer_state.json", "config.json"):
+            a, b = (self.folder / x / "checkpoint-000006" / name for x in ("whole", "part"))
+            self.assertEqual(a.read_bytes(), b.read_bytes(), name)
+        for name in ("policy/model.safetensors", "plots.json"):
+            self.assertEqual(*((self.folder / x / name).read_bytes() for x in ("whole", "part")))
+        self.assertEqual(sorted(p.name for p in part.glob("checkpoint-*")), ["checkpoint-000004", "checkpoint-000006"])
+        metrics = [[{k: v for k, v in json.loads(x).items() if "second" not in k}
+                    for x in (self.folder / name / "metrics.jsonl").read_text().splitlines()] for name in ("whole", "part")]
+        self.assertEqual(*metrics)
+        done = self.train("part", "--resume")
+        self.assertEqual(done.code, 0, done.err)
+        self.assertEqual((part / "policy" / "model.safetensors").read_bytes(),
+                         (self.folder / "whole" / "policy" / "model.safetensors").read_bytes())
+        anew = self.train("part", "--force", steps=2)
+        self.assertEqual(anew.code, 0, anew.err)
+        self.assertEqual((part / "latest").read_text(), "checkpoint-000002\n")
+
+    def test_resume_foreign(self):
+        """A checkpoint of another command."""
+        out = self.folder / "run"
+        self.assertEqual(self.train("run", steps=2).code, 0)
+        state = out / "checkpoint-000002" / "trainer_state.json"
+        data = json.loads(state.read_text())
+        state.write_text(json.dumps({**data, "format": "zamba trainer"}))
+        refused = self.train("run", "--resume")
+        self.assertEqual(refused.code, 1)
+        self.assertIn("wanted \"zamba backbone trainer\"", refused.err)
+        state.write_text(json.dumps({**data, "data": None}))
+        refused = self.train("run", "--resume")
+        self.assertEqual(refused.code, 1)
+        self.assertIn("does not say where the data stood", refused.err)
+        state.write_text("{")
+        self.assertEqual(self.train("run", "--resume").code, 1)
+
+    def test_stopped(self):
+        out = self.folder / "run"
+        process = subprocess.Popen([PROGRAM, "replay", "train", OLD, "-o", out, "--max-steps", "1000000", "--json",
+                                    *map(str, QUICK)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        while json.loads(process.stdout.readline())["step"] < 3:
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=TIMEOUT)
+        self.assertEqual(process.returncode, 130, err.decode())
+        self.assertIn("--resume goes on", err.decode())
+        self.assertTrue((out / "policy" / "model.safetensors").exists())
+        state = json.loads((out / (out / "latest").read_text().strip() / "trainer_state.json").read_text())
+        self.assertGreaterEqual(state["step"], 3)
 
     def test_wrong(self):
         cut = self.folder / "cut.slp"
@@ -132,6 +212,13 @@ class Replay(unittest.TestCase):
                 (("frames", OLD, "--port", 9), 2, "from 0 to 3"),
                 (("train", OLD), 2, "-o RUN"),
                 (("train", OLD, "-o", self.folder / "r", "--test", OLD), 1, "leave it out of one"),
+                (("train", OLD, "-o", self.folder / "r", "--test", GAMES / ".." / "fixtures" / OLD.name), 1, "leave it out"),
+                (("train", OLD, "-o", self.folder / "r", "--features", "fields"), 2, "found 'fields', wanted exphil"),
+                (("train", OLD, "-o", self.folder / "r", "--heads", "many"), 2, "linear|exphil"),
+                (("train", OLD, "-o", self.folder / "r", "--max-steps", 5, "--warmup-steps", 6), 2, "run has 5 steps"),
+                (("train", cut, "-o", self.folder / "r"), 1, "cut-off file?"),
+                (("train", OLD, "-o", self.folder / "r", "--test", cut), 1, "cut-off file?"),
+                (("train", OLD, "-o", cut), 1, "Not a directory"),
                 (("train", OLD, "-o", self.folder / "r", "--embed-dim", 5), 2, "--features"),
                 (("train", OLD, "-o", self.folder / "r", "--num-layers", "many"), 2, "num_layers"),
                 (("train", OLD, "-o", self.folder / "r", "--seq-len", 5000), 1, "without a gap"),

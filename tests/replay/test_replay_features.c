@@ -48,6 +48,37 @@ static void test_names(void **state)
     assert_int_equal(place_of(ZAMBA_REPLAY_TRIAL, "own.action"), 29);
 }
 
+static void test_turns(void **state)
+{
+    (void)state;
+    static const char *const trial[] = {"own.x",         "own.moved_x",  "own.facing",  "other.x",
+                                        "other.moved_x", "other.facing", "last.main_x", "last.c_x"};
+    static const char *const exphil[] = {"own.facing",
+                                         "own.x",
+                                         "own.air_x",
+                                         "own.ground_x",
+                                         "own.attack_x",
+                                         "other.follower.x",
+                                         "other.follower.facing",
+                                         "last.main_x",
+                                         "item.4.x",
+                                         "item.0.speed_x",
+                                         "relative_x"};
+    size_t n = 0, m = 0;
+    for (size_t i = 0; i < 33; i++)
+        n += zamba_replay_feature_turns(ZAMBA_REPLAY_TRIAL, i) != 0;
+    for (size_t i = 0; i < 287; i++)
+        m += zamba_replay_feature_turns(ZAMBA_REPLAY_EXPHIL, i) != 0;
+    assert_int_equal(n, 8);
+    assert_int_equal(m, 2 * 7 + 2 + 5 * 2 + 1); /* players with followers, sticks, items, relative_x */
+    for (size_t i = 0; i < sizeof trial / sizeof *trial; i++)
+        assert_true(zamba_replay_feature_turns(ZAMBA_REPLAY_TRIAL, place_of(ZAMBA_REPLAY_TRIAL, trial[i])));
+    for (size_t i = 0; i < sizeof exphil / sizeof *exphil; i++)
+        assert_true(zamba_replay_feature_turns(ZAMBA_REPLAY_EXPHIL, place_of(ZAMBA_REPLAY_EXPHIL, exphil[i])));
+    assert_false(zamba_replay_feature_turns(ZAMBA_REPLAY_EXPHIL, place_of(ZAMBA_REPLAY_EXPHIL, "last.x")));
+    assert_false(zamba_replay_feature_turns(ZAMBA_REPLAY_TRIAL, 33));
+}
+
 static void near(const float *x, zamba_replay_features kind, const char *name, double want)
 {
     const double got = (double)x[place_of(kind, name)];
@@ -161,10 +192,8 @@ static void test_controller(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_bounded),
-        cmocka_unit_test(test_controller),
+        cmocka_unit_test(test_names),   cmocka_unit_test(test_turns),      cmocka_unit_test(test_values),
+        cmocka_unit_test(test_bounded), cmocka_unit_test(test_controller),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

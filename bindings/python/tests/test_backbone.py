@@ -86,6 +86,7 @@ def test_options():
     assert len(options.layer_pattern) == 6 and options.output_size == 256 and options.frame_size == 287
     assert options.param_count > 0 and options.compare_to_jamba()["jamba_params"] > options.param_count
     assert BackboneOptions("nexus", embed_dim=8)["attention_every"] == "6"
+    assert not options.compare_to_jamba()["clamped"] and BackboneOptions(embed_dim=8, num_layers=2).compare_to_jamba()["clamped"]
     with pytest.raises(TypeError, match="hiden_size"):
         BackboneOptions(hiden_size=3)
     with pytest.raises(zamba.NotFoundError):
@@ -108,6 +109,97 @@ def test_bad_frames(backbone):
         np.testing.assert_array_equal(s.step(x[1]), good[1])  # nothing had moved
     with pytest.raises(zamba.ArgumentError):
         backbone.forward(np.full((3, 12), np.inf))
+
+
+def test_bad_input_moves_nothing(backbone):
+    """Whatever is refused, the stream goes on as if it had not been there."""
+    x = frames(6)
+    good, other = backbone.forward(x, "all"), zamba.Backbone(seed=1, **{**SMALL, "pos_encoding": "none"})
+    nan, inf = x[1].copy(), x[1].copy()
+    nan[3], inf[0] = np.nan, -np.inf
+    with backbone.stream() as s, other.stream() as foreign, backbone.window(4) as w:
+        s.step(x[0])
+        w.push(x[0])
+        before = bytes(s.snapshot())
+        damaged = bytearray(before)
+        damaged[-4:] = np.float32(np.nan).tobytes()
+        foreign.step(x[0])
+        readonly = np.empty(32, np.float32)
+        readonly.flags.writeable = False
+        refused = [
+            (zamba.ArgumentError, lambda: s.step(nan)), (zamba.ArgumentError, lambda: s.step(inf)),
+            (zamba.ArgumentError, lambda: s.feed(np.stack([x[1], nan]))), (zamba.ArgumentError, lambda: w.push(nan)),
+            (zamba.ArgumentError, lambda: s.step(x[1:2].T)), (zamba.ArgumentError, lambda: s.step(x[:2])),
+            (zamba.ArgumentError, lambda: s.step([])), (zamba.ArgumentError, lambda: w.push(x[:2])),
+            (zamba.ArgumentError, lambda: s.feed(x.T)), (zamba.ArgumentError, lambda: s.feed(x, timeline=1)),
+            (ValueError, lambda: s.step(["a"] * 12)), (ValueError, lambda: s.step(x[1], out=readonly)),
+            (ValueError, lambda: s.step(x[1], out=np.empty(31, np.float32))),
+            (ValueError, lambda: s.step(x[1], out=np.empty(32))),
+            (zamba.ArgumentError, lambda: s.restore(before[:-1])), (zamba.ArgumentError, lambda: s.restore(b"")),
+            (zamba.FormatError, lambda: s.restore(b"x" + before[1:])), (zamba.FormatError, lambda: s.restore(damaged)),
+            (zamba.MismatchError, lambda: s.restore(foreign.snapshot())),
+            (zamba.ArgumentError, lambda: s.snapshot(timeline=1)),
+            (zamba.ArgumentError, lambda: s.snapshot(out=bytearray(7))), (zamba.ArgumentError, lambda: s.reset(1)),
+        ]
+        for kind, call in refused:
+            with pytest.raises(kind):
+                call()
+            assert s.frame() == 1 and bytes(s.snapshot()) == before
+        for row, want in zip(x[1:], good[1:]):
+            np.testing.assert_array_equal(s.step(row), want)
+        np.testing.assert_array_equal(w.push(x[1]), good[1])
+    with backbone.stream(3) as s, pytest.raises(zamba.ArgumentError, match="shape"):
+        s.step(frames(12, width=3))  # turned: as many numbers, but not in their places
+
+
+def test_numbers_that_pass_or_run_over(backbone):
+    with zamba.Backbone(seed=1, non_finite="pass", **SMALL).stream() as s:
+        assert np.isnan(s.step(np.full(12, np.nan))).all()
+    x = frames(2)
+    with backbone.stream() as s:
+        s.step(x[0])
+        state = s.snapshot()
+        for _ in range(2):  # finite, but not what comes of it: said now and at every step until it is taken back
+            with pytest.raises(zamba.FormatError, match="timeline 0"):
+                s.step(np.full(12, 3e38))
+        with pytest.raises(zamba.FormatError):
+            s.snapshot()
+        s.restore(state)
+        np.testing.assert_array_equal(s.step(x[1]), backbone.forward(x))
+
+
+def test_weights_of_another_shape(backbone, tmp_path):
+    x = frames(5)
+    want = backbone.forward(x)
+    for name, change in (("wide", {"expand_factor": 3}), ("deep", {"num_layers": 4}), ("shallow", {"num_layers": 2})):
+        zamba.Backbone(seed=2, **{**SMALL, **change}).save(tmp_path / name)
+        with pytest.raises(zamba.MismatchError):
+            backbone.load_weights(tmp_path / name / "model.safetensors")
+    (tmp_path / "cut").write_bytes((tmp_path / "wide" / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(zamba.FormatError):
+        backbone.load_weights(tmp_path / "cut")
+    name, table = next((n, p) for n, p in backbone.parameters().items() if p.ndim == 2 and p.shape[0] != p.shape[1])
+    for wrong in (table.T, table[:-1], np.full(table.shape, np.nan)):
+        with pytest.raises(zamba.ZambaError):
+            backbone.set_parameter(name, wrong)
+    with pytest.raises(zamba.ZambaError):
+        backbone.set_parameter("no.such", table)
+    np.testing.assert_array_equal(backbone.forward(x), want)
+
+
+def test_options_that_contradict():
+    for wrong in ({"attention_every": 2, "attention_interval": 3}, {"embed_dim": 12, "embed_size": 11},
+                  {"hidden_size": 30, "num_heads": 4, "head_dim": 0}, {"dropout": 1}, {"dt_rank": 999},
+                  {"embeddings": [{"name": "a", "ids": 3, "width": 99}]}, {"num_layers": 0}, {"block": "jamba"}):
+        with pytest.raises(zamba.ArgumentError):
+            zamba.Backbone(**{**SMALL, **wrong})
+    assert BackboneOptions(attention_every=2, attention_interval=2, embed_dim=3)["attention_every"] == "2"
+    with pytest.raises(TypeError):
+        zamba.Backbone(options=BackboneOptions(embed_dim=3), hidden_size=4)
+    with pytest.raises(ValueError):
+        zamba.Backbone(weights="int4", **SMALL)
+    with pytest.raises(zamba.ArgumentError):
+        zamba.Backbone(n_threads=-1, **SMALL)
 
 
 def test_forms(backbone):

@@ -14,8 +14,15 @@ def cluster():
     here = str(ROOT / "bindings" / "python" / "src") if not os.environ.get("ZAMBA_TEST_INSTALLED") else ""
     path = os.pathsep.join([str(ROOT / "examples"), *([here] if here else []), os.environ.get("PYTHONPATH", "")])
     env = {"PYTHONPATH": path, **{k: os.environ[k] for k in ("ZAMBA_LIBRARY",) if k in os.environ}}
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, runtime_env={"env_vars": env},
-             log_to_driver=False, configure_logging=False)
+    for attempt in range(3):  # it gives up after 30 seconds, which a machine with much else to do may need for its start
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, runtime_env={"env_vars": env},
+                     log_to_driver=False, configure_logging=False)
+            break
+        except Exception as error:
+            ray.shutdown()
+            if attempt == 2 or "timed out during startup" not in str(error):
+                raise
     yield
     ray.shutdown()
 

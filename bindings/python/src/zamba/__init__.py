@@ -1,7 +1,7 @@
 """zamba — language models of the Zamba family and frame models of real-time agents on CPUs, through libzamba.
 
     import zamba
-    model = zamba.load("models/starter-zamba2")
+    model = zamba.load("models/zamba2-tales")
     for piece in model.stream("Once upon a time", max_tokens=40):
         print(piece, end="", flush=True)
 

@@ -57,8 +57,10 @@ def _open(made: Any) -> tuple[Any, str]:
             return made.dlopen(place), place
         except OSError as error:
             why.append(str(error))
-    raise ImportError("zamba: no libzamba: " + ("; ".join(why) or "it is neither in the package nor installed") +
-                      " (ZAMBA_LIBRARY=/path/to/libzamba.so names one)")
+    cure = "ZAMBA_LIBRARY=/path/to/libzamba.so names one"
+    if (SOURCE / "include" / "zamba.h").exists() and not os.environ.get("ZAMBA_LIBRARY"):
+        cure = f"`make` in {SOURCE} builds it; {cure}"
+    raise ImportError("zamba: no libzamba: " + ("; ".join(why) or "it is neither in the package nor installed") + f" ({cure})")
 
 
 ffi = _declarations()

@@ -56,8 +56,9 @@ def out_array(out: Any, shape: tuple[int, ...], what: str = "out") -> Floats:
     """The caller's array to write into, or a new one."""
     if out is None:
         return np.empty(shape, np.float32)
-    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape or not out.flags.c_contiguous:
-        raise ValueError(f"{what}: wanted a contiguous float32 array of shape {shape}")
+    if (not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape or not out.flags.c_contiguous
+            or not out.flags.writeable):
+        raise ValueError(f"{what}: wanted a contiguous float32 array of shape {shape} that can be written to")
     return out
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ._handle import Handle, Using
 from ._library import NULL, call, encode, error_of, ffi, lib, options as _options, text_of, word
 from .arrays import Floats, borrowed_floats, floats_of, floats_pointer, out_array
-from .errors import ArgumentError
+from .errors import ArgumentError, MismatchError
 
 PathLike = Union[str, "os.PathLike[str]"]
 Buffer = Union[bytes, bytearray, memoryview]
@@ -33,6 +33,7 @@ class BackboneOptions:
         self._keep: list[Any] = []
         self._c = ffi.new("zamba_backbone_options *")
         call(lib.zamba_backbone_preset, self._c, encode(preset))
+        given: dict[str, str] = {}
         for name, value in options.items():
             if value is None:
                 continue
@@ -41,6 +42,10 @@ class BackboneOptions:
                 call(lib.zamba_backbone_option_set, self._c, encode(name), encode(text))
             except LookupError:
                 raise TypeError(f"unknown option {name!r}, wanted one of {', '.join(self.names())}") from None
+            given[name] = self[name]
+        for name, was in given.items():  # some have two spellings
+            if self[name] != was:
+                raise ArgumentError(f"{name}={was} contradicts another spelling of it, which says {self[name]}")
         if embeddings:
             made = ffi.new("zamba_backbone_embedding[]", [
                 {**one, "name": self._text(one["name"]), "uses": one.get("uses", 1)} for one in embeddings])
@@ -120,10 +125,12 @@ class BackboneOptions:
         return [text_of(lib.zamba_backbone_layer_name(out[i])) for i in range(n)]
 
     def compare_to_jamba(self) -> dict[str, Any]:
-        """Parameters against a Jamba of the same shape: zamba_params, jamba_params, savings, savings_percent."""
+        """Parameters against a Jamba of the same shape: zamba_params, jamba_params, savings, savings_percent; clamped: the
+        savings were negative and are 0 here."""
         out = ffi.new("zamba_backbone_comparison *", {"size": ffi.sizeof("zamba_backbone_comparison")})
         call(lib.zamba_backbone_compare_to_jamba, self._c, out)
-        return {name: getattr(out, name) for name in ("zamba_params", "jamba_params", "savings", "savings_percent")}
+        found = {name: getattr(out, name) for name in ("zamba_params", "jamba_params", "savings", "savings_percent")}
+        return {**found, "clamped": bool(out.clamped)}
 
     @property
     def output_size(self) -> int:
@@ -222,6 +229,9 @@ class Backbone(Handle):
     def set_parameter(self, name: str, values: npt.ArrayLike) -> None:
         """Replace one tensor's numbers. No thread may be computing meanwhile."""
         array = floats_of(values, name)
+        shape = next((tuple(p.shape[d] for d in range(p.n_dims)) for p in self._each() if text_of(p.name) == name), None)
+        if shape is not None and array.shape != shape:
+            raise MismatchError(f"{name}: {array.shape}, wanted {shape}")
         with Using(self) as b:
             call(lib.zamba_backbone_parameter_set, b, encode(name), floats_pointer(array.reshape(-1)), array.size)
 
@@ -339,14 +349,14 @@ class Stream(Handle):
         self.batch, self.frame_size, self.output_size = batch, backbone.frame_size, backbone.output_size
         self._turn = threading.Lock()
         self._err = ffi.new("zamba_error *")
-        self._flat, self._many = (self.output_size,), (batch, self.output_size)
+        self._flat, self._many, self._frames = (self.output_size,), (batch, self.output_size), (batch, self.frame_size)
 
     def step(self, frames: npt.ArrayLike, out: Floats | None = None) -> Floats:
         """One frame for each timeline: [batch, frame_size] -> [batch, output_size]; of a single timeline also
         [frame_size] -> [output_size]. Refused frames move nothing."""
         x = floats_of(frames)
-        if x.size != self.batch * self.frame_size or x.ndim > 2:
-            raise ArgumentError(f"frames of shape {x.shape}, wanted {(self.batch, self.frame_size)}")
+        if x.shape != self._frames and (self.batch > 1 or x.shape != self._frames[1:]):
+            raise ArgumentError(f"frames of shape {x.shape}, wanted {self._frames}")
         y = out_array(out, self._flat if x.ndim == 1 and self.batch == 1 else self._many)
         with self._turn:
             s = self._acquire()
@@ -384,13 +394,15 @@ class Stream(Handle):
         if out is None:
             out = bytearray(self._snapshot_bytes)
         with self._turn, Using(self) as s:
-            call(lib.zamba_backbone_snapshot, s, timeline, ffi.from_buffer(out, require_writable=True), len(out))
+            place = ffi.from_buffer(out, require_writable=True)
+            call(lib.zamba_backbone_snapshot, s, timeline, place, len(place))
         return out
 
     def restore(self, state: Buffer, timeline: int = 0) -> None:
         """A timeline as it was: what follows is the same, bit for bit. On an error nothing has changed."""
         with self._turn, Using(self) as s:
-            call(lib.zamba_backbone_restore, s, timeline, ffi.from_buffer(state), len(state))
+            place = ffi.from_buffer(state)
+            call(lib.zamba_backbone_restore, s, timeline, place, len(place))
 
 
 class Window(Handle):
@@ -465,7 +477,7 @@ class BackboneTrainer(Handle):
         if x.ndim != 3 or x.shape[2] != self._frame_size:
             raise ArgumentError(f"frames of shape {x.shape}, wanted [batch, seq, {self._frame_size}]")
         rows = x.shape[0] * (x.shape[1] if self._all_rows else 1)
-        if y.size != rows * self._target_size:
+        if y.size != rows * self._target_size or (self._target_size > 1 and y.shape[-1] != self._target_size):
             raise ArgumentError(f"targets of shape {y.shape}, wanted {rows} rows of {self._target_size}")
         pointers = [floats_pointer(x.reshape(-1)), floats_pointer(y.reshape(-1))]
         weights: Any = NULL
