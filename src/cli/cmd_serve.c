@@ -321,6 +321,13 @@ bool serving_data(const cli_args *args, char out[1024])
     return sv_page_data(out, 1024);
 }
 
+/* What becomes of the chats is said without --verbose, too. */
+static void warn_line(void *user, const char *line)
+{
+    (void)user;
+    cli_warn("%s", line);
+}
+
 static int open_page(serving *s)
 {
     const cli_serving *o = &s->args->serving;
@@ -329,7 +336,7 @@ static int open_page(serving *s)
     zamba_error err = {0};
     if (!keeps && !o->no_history)
         cli_warn("chats are not kept: there is no folder for them (--data)");
-    const sv_page_options page = {.data = keeps ? data : NULL, .runs = o->runs, .say = log_line};
+    const sv_page_options page = {.data = keeps ? data : NULL, .runs = o->runs, .say = warn_line};
     if (sv_page_open(&s->page, &s->app, &page, &err) != ZAMBA_OK)
         return cli_fail(&err);
     s->app.page = s->page;

@@ -54,6 +54,16 @@ const sv_served *sv_api_model(const sv_app *app, const char *name, const char *f
     return served;
 }
 
+void sv_api_hold_named(sv_exchange *r, const sv_app *app, sv_then then)
+{
+    sv_bad bad = {0};
+    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
+    if (s)
+        sv_api_hold(r, app, s, NULL, then);
+    else
+        sv_api_refuse(r, &bad);
+}
+
 int sv_api_read(sv_exchange *r, const sv_app *app, const sv_field *fields, json_t **body, const sv_served **served,
                 sv_bad *bad)
 {

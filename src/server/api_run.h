@@ -57,6 +57,8 @@ int sv_api_read(sv_exchange *r, const sv_app *app, const sv_field *fields, json_
                 sv_bad *bad);
 void sv_api_refuse(sv_exchange *r, const sv_bad *bad);
 const sv_served *sv_api_model(const sv_app *app, const char *name, const char *field, sv_bad *bad);
+/* Go on with the model that the query names, or refuse. */
+void sv_api_hold_named(sv_exchange *r, const sv_app *app, sv_then then);
 
 /* Begin a run: once its model is there, what the request asks is filled in (0 and `bad`: it is refused), then its jobs
  * start. From here on the run belongs to the exchange. */

@@ -180,18 +180,13 @@ static void put_held(sv_exchange *r, const sv_app *app, const sv_served *s, json
         sv_http_reply_json(r, before ? 200 : 201, state_of(s, id));
 }
 
-void sv_states_put(sv_exchange *r, void *user)
+void sv_states_put(sv_exchange *r, void *app)
 {
-    const sv_app *app = user;
-    sv_bad bad = {0};
     const char *given = sv_http_arg(r);
-    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
-    if (!s)
-        sv_api_refuse(r, &bad);
-    else if (*given && (strlen(given) != 32 || strspn(given, "0123456789abcdef") != 32))
+    if (*given && (strlen(given) != 32 || strspn(given, "0123456789abcdef") != 32))
         sv_http_error(r, 400, NULL, "id", "invalid_value", "id: wanted 32 characters 0-9a-f");
     else
-        sv_api_hold(r, app, s, NULL, put_held);
+        sv_api_hold_named(r, app, put_held);
 }
 
 void sv_states_fork(sv_exchange *r, void *app)

@@ -212,13 +212,7 @@ static void info_held(sv_exchange *r, const sv_app *app, const sv_served *s, jso
     sv_http_reply_json(r, 200, o);
 }
 
-void sv_tokenizer_info(sv_exchange *r, void *user)
+void sv_tokenizer_info(sv_exchange *r, void *app)
 {
-    const sv_app *app = user;
-    sv_bad bad = {0};
-    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
-    if (s)
-        sv_api_hold(r, app, s, NULL, info_held);
-    else
-        sv_api_refuse(r, &bad);
+    sv_api_hold_named(r, app, info_held);
 }

@@ -28,15 +28,18 @@ json_t *sv_row_chat(sqlite3_stmt *s)
     return o;
 }
 
+int sv_no_chat(sv_bad *bad)
+{
+    return sv_refuse(bad, 404, "chat_not_found", "id", "no such chat (was it deleted elsewhere?)");
+}
+
 json_t *sv_chat_row(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
     sqlite3_stmt *s =
         sv_db_ask(h, bad, "SELECT " SV_CHAT_COLUMNS " FROM chats c WHERE c.id = ? AND c.owner = ?", "ss", id, owner);
-    const int got = sv_db_next(h, s, bad);
-    json_t *o = got > 0 ? sv_row_chat(s) : NULL;
-    sqlite3_finalize(s);
-    if (got == 0)
-        sv_refuse(bad, 404, "chat_not_found", "id", "no such chat (was it deleted elsewhere?)");
+    json_t *o = sv_db_one(h, s, sv_row_chat, bad);
+    if (!o && !bad->status)
+        sv_no_chat(bad);
     return o;
 }
 
@@ -48,25 +51,22 @@ int sv_chat_touch(sv_history *h, const char *chat, const char *leaf, sv_bad *bad
 
 json_t *sv_history_chat(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
-    if (!sv_db_enter(h, 0, bad))
-        return NULL;
-    json_t *o = sv_chat_row(h, owner, id, bad);
-    sv_db_leave(h, 0, 1, bad);
-    return o;
+    return sv_db_look(h, sv_chat_row, owner, id, bad);
 }
 
-json_t *sv_history_tree(sv_history *h, const char *owner, const char *id, sv_bad *bad)
+static json_t *tree_of(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
-    if (!sv_db_enter(h, 0, bad))
-        return NULL;
     json_t *chat = sv_chat_row(h, owner, id, bad), *nodes = json_array();
-    const int ok = chat && sv_chat_nodes(h, id, nodes, bad);
-    sv_db_leave(h, 0, 1, bad);
-    if (ok)
+    if (chat && sv_chat_nodes(h, id, nodes, bad))
         return json_pack("{s:o,s:o}", "chat", chat, "nodes", nodes);
     json_decref(chat);
     json_decref(nodes);
     return NULL;
+}
+
+json_t *sv_history_tree(sv_history *h, const char *owner, const char *id, sv_bad *bad)
+{
+    return sv_db_look(h, tree_of, owner, id, bad);
 }
 
 /* ---- made and changed ---- */
@@ -85,8 +85,7 @@ static int check_folder(sv_history *h, const char *owner, const char *id, sv_bad
         return 1;
     sqlite3_stmt *s =
         sv_db_ask(h, bad, "SELECT 1 FROM things WHERE id = ? AND owner = ? AND kind = 'folder'", "ss", id, owner);
-    const int got = sv_db_next(h, s, bad);
-    sqlite3_finalize(s);
+    const int got = sv_db_has(h, s, bad);
     return got > 0 ? 1 : got < 0 ? 0 : sv_refuse(bad, 404, "not_found", "folder", "folder: no such folder");
 }
 
@@ -127,31 +126,25 @@ json_t *sv_history_chat_add(sv_history *h, const char *owner, const json_t *o, i
         return NULL;
     json_t *chat = find_chat(h, owner, id);
     *fresh = chat == NULL;
-    int ok = 1;
-    if (*fresh) {
-        const int64_t now = sv_db_now();
-        ok = sv_db_do(h, bad, NULL,
-                      "INSERT INTO chats(id, owner, kind, title, pinned, system, settings, created, updated, revision)"
-                      " VALUES(?, ?, ?, '', 0, '', '{}', ?, ?, 1)",
-                      "sssii", id, owner, sv_get_str(o, "kind", "chat"), now, now) &&
-             write_chat(h, owner, id, NULL, o, 1, bad);
-        chat = ok ? sv_chat_row(h, owner, id, bad) : NULL;
-    }
-    ok = sv_db_leave(h, 1, ok && chat, bad);
-    if (ok)
-        return chat;
-    json_decref(chat);
-    return NULL;
+    const int64_t now = sv_db_now();
+    if (*fresh &&
+        sv_db_do(h, bad, NULL,
+                 "INSERT INTO chats(id, owner, kind, title, pinned, system, settings, created, updated, revision)"
+                 " VALUES(?, ?, ?, '', 0, '', '{}', ?, ?, 1)",
+                 "sssii", id, owner, sv_get_str(o, "kind", "chat"), now, now) &&
+        write_chat(h, owner, id, NULL, o, 1, bad))
+        chat = sv_chat_row(h, owner, id, bad);
+    return sv_db_keep(h, chat, bad);
 }
 
-static int is_newer(const json_t *now, const json_t *o, sv_bad *bad)
+int sv_is_outdated(const json_t *now, int64_t revision, json_t **current, sv_bad *bad)
 {
-    const int64_t revision = json_integer_value(json_object_get(now, "revision"));
-    if (sv_get_int(o, "revision", revision) == revision)
+    const int64_t newest = json_integer_value(json_object_get(now, "revision"));
+    if (revision < 0 || revision == newest)
         return 0;
+    *current = json_incref((json_t *)now);
     sv_refuse(bad, 409, "revision_conflict", "revision",
-              "revision: %lld, the newest is %lld (it was changed elsewhere)",
-              (long long)sv_get_int(o, "revision", revision), (long long)revision);
+              "revision: %lld, the newest is %lld (it was changed elsewhere)", (long long)revision, (long long)newest);
     return 1;
 }
 
@@ -168,22 +161,13 @@ json_t *sv_history_chat_set(sv_history *h, const char *owner, const char *id, co
     if (!sv_db_enter(h, 1, bad))
         return NULL;
     json_t *now = sv_chat_row(h, owner, id, bad), *after = NULL;
-    int ok = now != NULL;
-    if (ok && !is_leaf_alone(o) && is_newer(now, o, bad)) {
-        *current = json_incref(now);
-        ok = 0;
-    }
+    const int64_t expected = is_leaf_alone(o) ? -1 : sv_get_int(o, "revision", -1);
     const int64_t revision = json_integer_value(json_object_get(now, "revision"));
-    if (ok)
-        ok = write_chat(h, owner, id, now, o, revision + !is_leaf_alone(o), bad);
-    if (ok)
+    if (now && !sv_is_outdated(now, expected, current, bad) &&
+        write_chat(h, owner, id, now, o, revision + !is_leaf_alone(o), bad))
         after = sv_chat_row(h, owner, id, bad);
-    ok = sv_db_leave(h, 1, after != NULL, bad);
     json_decref(now);
-    if (ok)
-        return after;
-    json_decref(after);
-    return NULL;
+    return sv_db_keep(h, after, bad);
 }
 
 /* ---- deleted for good ---- */
@@ -207,13 +191,9 @@ json_t *sv_history_chat_drop(sv_history *h, const char *owner, const char *id, s
     }
     sqlite3_stmt *s =
         sv_db_ask(h, bad, "SELECT id FROM chats WHERE owner = ?1 AND (?2 IS NULL OR id = ?2)", "ss", owner, id);
-    int got;
-    while ((got = sv_db_next(h, s, bad)) > 0)
-        json_array_append_new(ids, sv_db_text(s, 0));
-    sqlite3_finalize(s);
-    int ok = got == 0;
+    int ok = sv_db_all(h, s, sv_row_id, ids, bad);
     if (ok && id && !json_array_size(ids))
-        ok = sv_refuse(bad, 404, "chat_not_found", "id", "no such chat (was it deleted elsewhere?)");
+        ok = sv_no_chat(bad);
     ok = ok &&
          sv_db_do(h, bad, NULL,
                   "DELETE FROM nodes WHERE chat IN (SELECT id FROM chats WHERE owner = ?1 AND (?2 IS NULL OR id = ?2))",
@@ -230,33 +210,43 @@ json_t *sv_history_chat_drop(sv_history *h, const char *owner, const char *id, s
 
 /* ---- folders and presets ---- */
 
-static json_t *thing_row(sqlite3_stmt *s, const char *kind)
+/* id, name, position, revision, body */
+static json_t *row_folder(sqlite3_stmt *s)
 {
-    json_t *o = json_object(), *body = sv_db_json(s, 3);
-    json_object_set_new(o, "id", sv_db_text(s, 0));
-    json_object_set_new(o, "name", sv_db_text(s, 1));
-    if (strcmp(kind, "folder") == 0) {
-        json_object_set_new(o, "position", json_integer(sqlite3_column_int64(s, 2)));
-    } else {
-        const json_t *system = json_object_get(body, "system"), *settings = json_object_get(body, "settings");
-        json_object_set_new(o, "system", system ? json_incref((json_t *)system) : json_string(""));
-        json_object_set_new(o, "settings", settings ? json_incref((json_t *)settings) : json_object());
-    }
-    json_object_set_new(o, "revision", json_integer(sqlite3_column_int64(s, 4)));
+    return json_pack("{s:o,s:o,s:I,s:I}", "id", sv_db_text(s, 0), "name", sv_db_text(s, 1), "position",
+                     (json_int_t)sqlite3_column_int64(s, 2), "revision", (json_int_t)sqlite3_column_int64(s, 3));
+}
+
+static json_t *row_preset(sqlite3_stmt *s)
+{
+    json_t *body = sv_db_json(s, 4), *system = json_object_get(body, "system"),
+           *settings = json_object_get(body, "settings");
+    json_t *o =
+        json_pack("{s:o,s:o,s:o,s:o,s:I}", "id", sv_db_text(s, 0), "name", sv_db_text(s, 1), "system",
+                  system ? json_incref(system) : json_string(""), "settings",
+                  settings ? json_incref(settings) : json_object(), "revision", (json_int_t)sqlite3_column_int64(s, 3));
     json_decref(body);
     return o;
+}
+
+static sv_make_row *row_of(const char *kind)
+{
+    return strcmp(kind, "folder") == 0 ? row_folder : row_preset;
+}
+
+static int no_thing(const char *kind, sv_bad *bad)
+{
+    return sv_refuse(bad, 404, "not_found", "id", "no such %s (was it deleted elsewhere?)", kind);
 }
 
 static json_t *find_thing(sv_history *h, const char *owner, const char *kind, const char *id, sv_bad *bad)
 {
     sqlite3_stmt *s = sv_db_ask(
-        h, bad, "SELECT id, name, position, body, revision FROM things WHERE id = ? AND owner = ? AND kind = ?", "sss",
+        h, bad, "SELECT id, name, position, revision, body FROM things WHERE id = ? AND owner = ? AND kind = ?", "sss",
         id, owner, kind);
-    const int got = sv_db_next(h, s, bad);
-    json_t *o = got > 0 ? thing_row(s, kind) : NULL;
-    sqlite3_finalize(s);
-    if (got == 0)
-        sv_refuse(bad, 404, "not_found", "id", "no such %s (was it deleted elsewhere?)", kind);
+    json_t *o = sv_db_one(h, s, row_of(kind), bad);
+    if (!o && !bad->status)
+        no_thing(kind, bad);
     return o;
 }
 
@@ -266,15 +256,12 @@ json_t *sv_history_things(sv_history *h, const char *owner, const char *kind, sv
         return NULL;
     json_t *list = json_array();
     sqlite3_stmt *s = sv_db_ask(h, bad,
-                                "SELECT id, name, position, body, revision FROM things WHERE owner = ? AND kind = ?"
+                                "SELECT id, name, position, revision, body FROM things WHERE owner = ? AND kind = ?"
                                 " ORDER BY position, name, id",
                                 "ss", owner, kind);
-    int got;
-    while ((got = sv_db_next(h, s, bad)) > 0)
-        json_array_append_new(list, thing_row(s, kind));
-    sqlite3_finalize(s);
+    const int ok = sv_db_all(h, s, row_of(kind), list, bad);
     sv_db_leave(h, 0, 1, bad);
-    if (got == 0)
+    if (ok)
         return list;
     json_decref(list);
     return NULL;
@@ -314,10 +301,7 @@ json_t *sv_history_thing_add(sv_history *h, const char *owner, const char *kind,
         thing = ok ? find_thing(h, owner, kind, id, bad) : NULL;
     }
     json_decref(body);
-    if (sv_db_leave(h, 1, ok && thing, bad))
-        return thing;
-    json_decref(thing);
-    return NULL;
+    return sv_db_keep(h, thing, bad);
 }
 
 json_t *sv_history_thing_set(sv_history *h, const char *owner, const char *kind, const char *id, const json_t *o,
@@ -326,25 +310,16 @@ json_t *sv_history_thing_set(sv_history *h, const char *owner, const char *kind,
     if (!sv_db_enter(h, 1, bad))
         return NULL;
     json_t *now = find_thing(h, owner, kind, id, bad), *after = NULL, *body = body_of(now, o);
-    int ok = now != NULL;
-    if (ok && is_newer(now, o, bad)) {
-        *current = json_incref(now);
-        ok = 0;
-    }
     const json_t *name = either(o, "name", json_object_get(now, "name"));
-    if (ok)
-        ok = sv_db_do(h, bad, NULL,
-                      "UPDATE things SET name = ?, position = ?, body = ?, revision = revision + 1 WHERE id = ?",
-                      "tijs", json_string_value(name), json_string_length(name),
-                      sv_get_int(o, "position", json_integer_value(json_object_get(now, "position"))), body, id);
-    after = ok ? find_thing(h, owner, kind, id, bad) : NULL;
-    ok = sv_db_leave(h, 1, after != NULL, bad);
+    if (now && !sv_is_outdated(now, sv_get_int(o, "revision", -1), current, bad) &&
+        sv_db_do(h, bad, NULL,
+                 "UPDATE things SET name = ?, position = ?, body = ?, revision = revision + 1 WHERE id = ?", "tijs",
+                 json_string_value(name), json_string_length(name),
+                 sv_get_int(o, "position", json_integer_value(json_object_get(now, "position"))), body, id))
+        after = find_thing(h, owner, kind, id, bad);
     json_decref(now);
     json_decref(body);
-    if (ok)
-        return after;
-    json_decref(after);
-    return NULL;
+    return sv_db_keep(h, after, bad);
 }
 
 int sv_history_thing_drop(sv_history *h, const char *owner, const char *kind, const char *id, sv_bad *bad)
@@ -354,7 +329,7 @@ int sv_history_thing_drop(sv_history *h, const char *owner, const char *kind, co
         return 0;
     int ok = sv_db_do(h, bad, &n, "DELETE FROM things WHERE id = ? AND owner = ? AND kind = ?", "sss", id, owner, kind);
     if (ok && n == 0)
-        ok = sv_refuse(bad, 404, "not_found", "id", "no such %s (was it deleted elsewhere?)", kind);
+        ok = no_thing(kind, bad);
     if (ok && strcmp(kind, "folder") == 0)
         ok = sv_db_do(h, bad, NULL, "UPDATE chats SET folder = NULL WHERE folder = ? AND owner = ?", "ss", id, owner);
     return sv_db_leave(h, 1, ok, bad);

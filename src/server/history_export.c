@@ -75,7 +75,7 @@ json_t *sv_history_export(sv_history *h, const char *owner, const char *chat, sv
         ok = ok && got == 0;
     }
     if (ok && chat && !json_array_size(chats))
-        ok = sv_refuse(bad, 404, "chat_not_found", "id", "no such chat (was it deleted elsewhere?)");
+        ok = sv_no_chat(bad);
     if (ok)
         return o;
     json_decref(o);
@@ -220,15 +220,14 @@ static int free_id(sv_history *h, const char *table, const char *wanted, char ou
         sqlite3_stmt *s =
             sv_db_ask(h, bad, *table == 'c' ? "SELECT 1 FROM chats WHERE id = ?" : "SELECT 1 FROM nodes WHERE id = ?",
                       "s", wanted);
-        taken = sv_db_next(h, s, bad);
-        sqlite3_finalize(s);
+        taken = sv_db_has(h, s, bad);
     }
+    *renamed += taken == 1 && *table == 'c';
+    if (taken == 1)
+        return sv_pick_id(NULL, out, bad);
     if (taken == 0)
         memcpy(out, wanted, SV_ID_CHARS + 1);
-    else
-        sv_db_id(out);
-    *renamed += taken == 1 && *table == 'c';
-    return taken >= 0;
+    return taken == 0;
 }
 
 /* What a status of a file may be here. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "history_impl.h"
+#include "utf16.h"
 
 /* ---- rows ---- */
 
@@ -30,17 +31,20 @@ json_t *sv_row_node(sqlite3_stmt *s)
     return o;
 }
 
+int sv_no_node(sv_bad *bad, const char *param)
+{
+    return sv_refuse(bad, 404, "node_not_found", param, "no such message (was it deleted elsewhere?)");
+}
+
 json_t *sv_node_row(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
     sqlite3_stmt *s = sv_db_ask(h, bad,
                                 "SELECT " SV_NODE_COLUMNS " FROM nodes n JOIN chats c ON c.id = n.chat WHERE n.id = ?1"
                                 " AND (?2 IS NULL OR c.owner = ?2)",
                                 "ss", id, owner);
-    const int got = sv_db_next(h, s, bad);
-    json_t *o = got > 0 ? sv_row_node(s) : NULL;
-    sqlite3_finalize(s);
-    if (got == 0)
-        sv_refuse(bad, 404, "node_not_found", "id", "no such message (was it deleted elsewhere?)");
+    json_t *o = sv_db_one(h, s, sv_row_node, bad);
+    if (!o && !bad->status)
+        sv_no_node(bad, "id");
     return o;
 }
 
@@ -48,40 +52,37 @@ int sv_chat_nodes(sv_history *h, const char *chat, json_t *list, sv_bad *bad)
 {
     sqlite3_stmt *s =
         sv_db_ask(h, bad, "SELECT " SV_NODE_COLUMNS " FROM nodes n WHERE n.chat = ? ORDER BY n.seq", "s", chat);
-    int got;
-    while ((got = sv_db_next(h, s, bad)) > 0)
-        json_array_append_new(list, sv_row_node(s));
-    sqlite3_finalize(s);
-    return got == 0;
+    return sv_db_all(h, s, sv_row_node, list, bad);
 }
 
 json_t *sv_history_node(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
-    if (!sv_db_enter(h, 0, bad))
-        return NULL;
-    json_t *o = sv_node_row(h, owner, id, bad);
-    sv_db_leave(h, 0, 1, bad);
-    return o;
+    return sv_db_look(h, sv_node_row, owner, id, bad);
+}
+
+static json_t *row_tokens(sqlite3_stmt *s)
+{
+    json_t *list = sv_db_json(s, 0);
+    if (json_is_array(list))
+        return list;
+    json_decref(list);
+    return json_array();
+}
+
+static json_t *find_tokens(sv_history *h, const char *owner, const char *id, sv_bad *bad)
+{
+    sqlite3_stmt *s =
+        sv_db_ask(h, bad, "SELECT n.tokens FROM nodes n JOIN chats c ON c.id = n.chat WHERE n.id = ? AND c.owner = ?",
+                  "ss", id, owner);
+    json_t *list = sv_db_one(h, s, row_tokens, bad);
+    if (!list && !bad->status)
+        sv_no_node(bad, "id");
+    return list;
 }
 
 json_t *sv_history_tokens(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
-    if (!sv_db_enter(h, 0, bad))
-        return NULL;
-    sqlite3_stmt *s =
-        sv_db_ask(h, bad, "SELECT n.tokens FROM nodes n JOIN chats c ON c.id = n.chat WHERE n.id = ? AND c.owner = ?",
-                  "ss", id, owner);
-    const int got = sv_db_next(h, s, bad);
-    json_t *list = got > 0 ? sv_db_json(s, 0) : NULL;
-    sqlite3_finalize(s);
-    sv_db_leave(h, 0, 1, bad);
-    if (got == 0)
-        sv_refuse(bad, 404, "node_not_found", "id", "no such message (was it deleted elsewhere?)");
-    if (list && !json_is_array(list)) {
-        json_decref(list);
-        list = json_array();
-    }
-    return list;
+    return sv_db_look(h, find_tokens, owner, id, bad);
 }
 
 json_t *sv_history_path(sv_history *h, const char *owner, const char *chat, const char *leaf, sv_bad *bad)
@@ -97,14 +98,9 @@ json_t *sv_history_path(sv_history *h, const char *owner, const char *chat, cons
                                             " ORDER BY up.depth DESC",
                                             "ss", leaf, chat)
                                 : NULL;
-    int got = 0;
-    if (s)
-        while ((got = sv_db_next(h, s, bad)) > 0)
-            json_array_append_new(nodes, sv_row_node(s));
-    sqlite3_finalize(s);
+    if (s && sv_db_all(h, s, sv_row_node, nodes, bad) && !json_array_size(nodes))
+        sv_no_node(bad, "parent");
     sv_db_leave(h, 0, 1, bad);
-    if (c && leaf && got == 0 && !json_array_size(nodes))
-        sv_refuse(bad, 404, "node_not_found", "parent", "no such message (was it deleted elsewhere?)");
     if (!bad->status)
         return json_pack("{s:o,s:o}", "chat", c, "nodes", nodes);
     json_decref(c);
@@ -119,8 +115,7 @@ static int check_parent(sv_history *h, const char *chat, const char *parent, sv_
     if (!parent)
         return 1;
     sqlite3_stmt *s = sv_db_ask(h, bad, "SELECT 1 FROM nodes WHERE id = ? AND chat = ?", "ss", parent, chat);
-    const int got = sv_db_next(h, s, bad);
-    sqlite3_finalize(s);
+    const int got = sv_db_has(h, s, bad);
     return got > 0   ? 1
            : got < 0 ? 0
                      : sv_refuse(bad, 404, "node_not_found", "parent",
@@ -168,15 +163,15 @@ static json_t *copied(sv_history *h, const char *owner, const json_t *o, const c
     *settings = json_object_get(*from, "settings");
     json_t *with = json_copy((json_t *)o), *kept = json_array();
     sqlite3_stmt *s = sv_db_ask(h, bad, "SELECT tokens FROM nodes WHERE id = ?", "s", id);
-    json_t *tokens = sv_db_next(h, s, bad) > 0 ? sv_db_json(s, 0) : NULL;
-    sqlite3_finalize(s);
+    json_t *tokens = sv_db_one(h, s, row_tokens, bad);
     const char *text = json_string_value(sv_field_get(o, "content"));
     const char *old = json_string_value(json_object_get(*from, "content"));
-    size_t same = 0, units = 0; /* of both texts, whole characters */
+    size_t same = 0; /* bytes of both texts, whole characters */
     while (text && old && text[same] && text[same] == old[same])
         same++;
-    for (size_t i = 0; i < same; i++)
-        units += ((unsigned char)text[i] & 0xc0) != 0x80 ? 1 + ((unsigned char)text[i] >= 0xf0) : 0;
+    while (same && ((unsigned char)text[same] & 0xc0) == 0x80)
+        same--;
+    const size_t units = sv_utf16_units(text, same);
     for (size_t i = 0; i < json_array_size(tokens); i++) {
         json_t *t = json_array_get(tokens, i);
         if ((uint64_t)(sv_get_int(t, "at", 0) + sv_get_int(t, "n", 0)) <= units)
@@ -206,24 +201,10 @@ json_t *sv_history_node_add(sv_history *h, const char *owner, const char *chat, 
         json_decref(from);
     }
     json_decref(c);
-    if (sv_db_leave(h, 1, node != NULL, bad))
-        return node;
-    json_decref(node);
-    return NULL;
+    return sv_db_keep(h, node, bad);
 }
 
 /* ---- changed ---- */
-
-static int conflict(const json_t *now, int64_t revision, json_t **current, sv_bad *bad)
-{
-    const int64_t newest = json_integer_value(json_object_get(now, "revision"));
-    if (revision < 0 || revision == newest)
-        return 0;
-    *current = json_incref((json_t *)now);
-    sv_refuse(bad, 409, "revision_conflict", "revision",
-              "revision: %lld, the newest is %lld (it was changed elsewhere)", (long long)revision, (long long)newest);
-    return 1;
-}
 
 static int stands_still(const json_t *now, sv_bad *bad)
 {
@@ -240,7 +221,8 @@ json_t *sv_history_node_set(sv_history *h, const char *owner, const char *id, co
         return NULL;
     json_t *now = sv_node_row(h, owner, id, bad), *after = NULL;
     const json_t *content = sv_field_get(o, "content"), *meta = sv_field_get(o, "meta");
-    int ok = now && !conflict(now, sv_get_int(o, "revision", -1), current, bad) && (!content || stands_still(now, bad));
+    int ok = now && !sv_is_outdated(now, sv_get_int(o, "revision", -1), current, bad) &&
+             (!content || stands_still(now, bad));
     if (ok && content) /* another text: what is known of the old one's tokens is not so any more */
         ok = sv_db_do(h, bad, NULL,
                       "UPDATE nodes SET text = ?1, tokens = NULL, ids = NULL, state = NULL, kept = NULL WHERE id = ?2 "
@@ -253,12 +235,8 @@ json_t *sv_history_node_set(sv_history *h, const char *owner, const char *id, co
                   id) &&
          sv_chat_touch(h, json_string_value(json_object_get(now, "chat")), NULL, bad);
     after = ok ? sv_node_row(h, owner, id, bad) : NULL;
-    ok = sv_db_leave(h, 1, after != NULL, bad);
     json_decref(now);
-    if (ok)
-        return after;
-    json_decref(after);
-    return NULL;
+    return sv_db_keep(h, after, bad);
 }
 
 #define BELOW                                                                                                          \
@@ -267,7 +245,6 @@ json_t *sv_history_node_set(sv_history *h, const char *owner, const char *id, co
 json_t *sv_history_node_drop(sv_history *h, const char *owner, const char *id, sv_bad *bad)
 {
     json_t *ids = json_array();
-    int got = 0;
     if (!sv_db_enter(h, 1, bad)) {
         json_decref(ids);
         return NULL;
@@ -275,13 +252,7 @@ json_t *sv_history_node_drop(sv_history *h, const char *owner, const char *id, s
     json_t *now = sv_node_row(h, owner, id, bad);
     const char *chat = json_string_value(json_object_get(now, "chat"));
     const char *parent = json_string_value(json_object_get(now, "parent"));
-    if (now) {
-        sqlite3_stmt *s = sv_db_ask(h, bad, BELOW "SELECT id FROM below", "s", id);
-        while ((got = sv_db_next(h, s, bad)) > 0)
-            json_array_append_new(ids, sv_db_text(s, 0));
-        sqlite3_finalize(s);
-    }
-    int ok = now && got == 0 &&
+    int ok = now && sv_db_all(h, sv_db_ask(h, bad, BELOW "SELECT id FROM below", "s", id), sv_row_id, ids, bad) &&
              sv_db_do(h, bad, NULL, BELOW "UPDATE chats SET leaf = ?2 WHERE id = ?3 AND leaf IN (SELECT id FROM below)",
                       "sss", id, parent, chat) &&
              sv_db_do(h, bad, NULL, BELOW "DELETE FROM nodes WHERE id IN (SELECT id FROM below)", "s", id) &&
@@ -338,7 +309,7 @@ json_t *sv_history_answer_again(sv_history *h, const char *owner, const char *id
         return NULL;
     json_t *now = sv_node_row(h, owner, id, bad), *after = NULL;
     int ok =
-        now && !conflict(now, revision, current, bad) && stands_still(now, bad) &&
+        now && !sv_is_outdated(now, revision, current, bad) && stands_still(now, bad) &&
         sv_db_do(
             h, bad, NULL,
             "UPDATE nodes SET status = 'streaming', finish = NULL, error = NULL, state = NULL, settings = ?, model = ?,"
@@ -346,12 +317,8 @@ json_t *sv_history_answer_again(sv_history *h, const char *owner, const char *id
             "jsis", settings, model, sv_db_now(), id) &&
         sv_chat_touch(h, json_string_value(json_object_get(now, "chat")), id, bad);
     after = ok ? sv_node_row(h, owner, id, bad) : NULL;
-    ok = sv_db_leave(h, 1, after != NULL, bad);
     json_decref(now);
-    if (ok)
-        return after;
-    json_decref(after);
-    return NULL;
+    return sv_db_keep(h, after, bad);
 }
 
 size_t sv_history_ids(sv_history *h, const char *id, int32_t **ids)
@@ -397,12 +364,11 @@ json_t *sv_history_answer_end(sv_history *h, const char *id, const char *text, s
                       json_array_size(end->tokens) ? end->tokens : NULL, end->ids, end->n_ids * sizeof *end->ids,
                       end->state, end->kept, id);
     json_t *node = ok ? sv_node_row(h, NULL, id, bad) : NULL;
-    if (node && !sv_chat_touch(h, json_string_value(json_object_get(node, "chat")), NULL, bad))
-        ok = 0;
-    if (sv_db_leave(h, 1, ok && node, bad))
-        return node;
-    json_decref(node);
-    return NULL;
+    if (node && !sv_chat_touch(h, json_string_value(json_object_get(node, "chat")), NULL, bad)) {
+        json_decref(node);
+        node = NULL;
+    }
+    return sv_db_keep(h, node, bad);
 }
 
 int sv_history_node_keep(sv_history *h, const char *id, const json_t *kept)
@@ -425,21 +391,29 @@ int sv_history_node_state(sv_history *h, const char *owner, const char *id, cons
     return sv_db_leave(h, 1, ok, bad);
 }
 
+static json_t *row_kept(sqlite3_stmt *s)
+{
+    return json_pack("{s:o,s:o,s:o}", "id", sv_db_text(s, 0), "state", sv_db_text(s, 1), "kept", sv_db_json(s, 2));
+}
+
+static json_t *find_kept(sv_history *h, const char *owner, const char *chat, sv_bad *bad)
+{
+    json_t *c = sv_chat_row(h, owner, chat, bad), *list = json_array();
+    if (c && sv_db_all(h,
+                       sv_db_ask(h, bad,
+                                 "SELECT id, state, kept FROM nodes WHERE chat = ? AND (state IS NOT NULL OR kept IS"
+                                 " NOT NULL)",
+                                 "s", chat),
+                       row_kept, list, bad)) {
+        json_decref(c);
+        return list;
+    }
+    json_decref(c);
+    json_decref(list);
+    return NULL;
+}
+
 json_t *sv_history_kept(sv_history *h, const char *owner, const char *chat, sv_bad *bad)
 {
-    if (!sv_db_enter(h, 0, bad))
-        return NULL;
-    json_t *c = sv_chat_row(h, owner, chat, bad), *list = c ? json_array() : NULL;
-    sqlite3_stmt *s = c ? sv_db_ask(h, bad,
-                                    "SELECT id, state, kept FROM nodes WHERE chat = ? AND (state IS NOT NULL OR kept IS"
-                                    " NOT NULL)",
-                                    "s", chat)
-                        : NULL;
-    while (s && sv_db_next(h, s, bad) > 0)
-        json_array_append_new(list, json_pack("{s:o,s:o,s:o}", "id", sv_db_text(s, 0), "state", sv_db_text(s, 1),
-                                              "kept", sv_db_json(s, 2)));
-    sqlite3_finalize(s);
-    sv_db_leave(h, 0, 1, bad);
-    json_decref(c);
-    return list;
+    return sv_db_look(h, find_kept, owner, chat, bad);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "history_impl.h"
+#include "utf16.h"
 
 enum { MOST_HITS = 3, MOST_WORDS = 16, MOST_QUERY = 400, AROUND = 60 };
 
@@ -100,14 +101,6 @@ static wanted read_query(const char *text)
 
 /* ---- snippets ---- */
 
-static size_t units(const char *text, size_t n)
-{
-    size_t k = 0;
-    for (size_t i = 0; i < n; i++)
-        k += ((unsigned char)text[i] & 0xc0) != 0x80 ? 1 + ((unsigned char)text[i] >= 0xf0) : 0;
-    return k;
-}
-
 /* Text with \2 and \3 around the words: plain, and their places. Line ends become spaces. */
 static json_t *marked(const char *node, const char *text, size_t n)
 {
@@ -116,9 +109,9 @@ static json_t *marked(const char *node, const char *text, size_t n)
     size_t k = 0, from = 0;
     for (size_t i = 0; plain && i < n; i++) {
         if (text[i] == 2)
-            from = units(plain, k);
+            from = sv_utf16_units(plain, k);
         else if (text[i] == 3)
-            json_array_append_new(marks, json_pack("[I,I]", (json_int_t)from, (json_int_t)units(plain, k)));
+            json_array_append_new(marks, json_pack("[I,I]", (json_int_t)from, (json_int_t)sv_utf16_units(plain, k)));
         else
             plain[k++] = (unsigned char)text[i] < 0x20 ? ' ' : text[i];
     }

@@ -1,16 +1,13 @@
 /* page.c — the page's side of the server is opened and closed here, with its table of routes and the first thing that a
  * page asks: bootstrap. */
-#define _GNU_SOURCE
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "http_impl.h"
 #include "page_impl.h"
+#include "random_id.h"
 
 /* ---- what handlers share ---- */
 
@@ -39,29 +36,9 @@ const char *sv_page_tab(const sv_exchange *r)
     return tab && strlen(tab) <= 32 && strspn(tab, letters) == strlen(tab) ? tab : "";
 }
 
-size_t sv_utf16_units(const char *text, size_t n)
-{
-    size_t k = 0;
-    for (size_t i = 0; i < n; i++)
-        k += ((unsigned char)text[i] & 0xc0) != 0x80 ? 1 + ((unsigned char)text[i] >= 0xf0) : 0;
-    return k;
-}
-
-size_t sv_utf16_bytes(const char *text, size_t n, size_t units)
-{
-    size_t i = 0, k = 0;
-    while (i < n) {
-        const size_t wide = 1 + ((unsigned char)text[i] >= 0xf0);
-        if (k + wide > units)
-            break;
-        k += wide;
-        for (i++; i < n && ((unsigned char)text[i] & 0xc0) == 0x80; i++)
-            ;
-    }
-    return i;
-}
-
 /* ---- bootstrap ---- */
+
+#define NO_CHATS "this program was built without SQLite: there are no chats, all else works"
 
 static json_t *history_of(const sv_page *p)
 {
@@ -72,8 +49,8 @@ static json_t *history_of(const sv_page *p)
                      *n->folder ? n->folder : NULL, "other", *n->url ? n->url : NULL);
 #else
     (void)p;
-    return json_pack("{s:s,s:s,s:s,s:n,s:n}", "state", "off", "reason", "not_built", "message",
-                     "this program was built without SQLite: there are no chats", "moved_aside", "folder");
+    return json_pack("{s:s,s:s,s:s,s:n,s:n}", "state", "off", "reason", "not_built", "message", NO_CHATS, "moved_aside",
+                     "folder");
 #endif
 }
 
@@ -112,10 +89,21 @@ static void bootstrap(sv_exchange *r, void *user)
 static void no_talk(sv_exchange *r, void *app)
 {
     (void)app;
-    sv_http_error(r, 503, NULL, NULL, "history_off", "this program was built without SQLite: there are no chats");
+    sv_http_error(r, 503, NULL, NULL, "history_off", NO_CHATS);
 }
 
-static const char *const talk_paths[] = {"chats", "folders", "presets", "nodes", "answers", "export", "import"};
+#define NONE(method, path)                                                                                             \
+    {method, "/page/v1/" path, no_talk, 0, 0},                                                                         \
+    {                                                                                                                  \
+        method, "/page/v1/" path "/{id...}", no_talk, 0, 0                                                             \
+    }
+#define NONE_OF(path) NONE("GET", path), NONE("POST", path), NONE("PATCH", path), NONE("DELETE", path)
+
+static const sv_route sv_talk_routes[] = {
+    NONE_OF("chats"),   NONE_OF("folders"),    NONE_OF("presets"),     NONE_OF("nodes"),
+    NONE_OF("answers"), NONE("GET", "export"), NONE("POST", "import"),
+};
+static const size_t sv_n_talk_routes = sizeof sv_talk_routes / sizeof *sv_talk_routes;
 #endif
 
 static const sv_route page_routes[] = {
@@ -137,43 +125,34 @@ static const sv_route page_routes[] = {
 static int make_routes(sv_page *p)
 {
     const size_t n = sizeof page_routes / sizeof *page_routes;
-#if defined(ZAMBA_SQLITE)
-    const size_t more = sv_n_talk_routes;
-#else
-    const size_t more = 3 * sizeof talk_paths / sizeof *talk_paths;
-#endif
-    p->routes = calloc(n + more + sv_page_n_static(), sizeof *p->routes);
+    p->n_routes = n + sv_n_talk_routes + sv_page_n_static();
+    p->routes = calloc(p->n_routes, sizeof *p->routes);
     if (!p->routes)
         return 0;
     memcpy(p->routes, page_routes, sizeof page_routes);
-    p->n_routes = n;
-#if defined(ZAMBA_SQLITE)
-    memcpy(p->routes + n, sv_talk_routes, more * sizeof *p->routes);
-    p->n_routes += more;
-#else
-    for (size_t i = 0; i < more / 3; i++) {
-        static char patterns[2 * sizeof talk_paths / sizeof *talk_paths][40];
-        snprintf(patterns[2 * i], sizeof *patterns, "/page/v1/%s", talk_paths[i]);
-        snprintf(patterns[2 * i + 1], sizeof *patterns, "/page/v1/%s/{id...}", talk_paths[i]);
-        p->routes[p->n_routes++] = (sv_route){"GET", patterns[2 * i], no_talk, SV_ROUTE_CHEAP, 0};
-        p->routes[p->n_routes++] = (sv_route){"GET", patterns[2 * i + 1], no_talk, SV_ROUTE_CHEAP, 0};
-        p->routes[p->n_routes++] = (sv_route){"POST", patterns[2 * i], no_talk, SV_ROUTE_JSON, 0};
-    }
-#endif
-    sv_page_static_routes(p->routes + p->n_routes);
-    p->n_routes += sv_page_n_static();
+    memcpy(p->routes + n, sv_talk_routes, sv_n_talk_routes * sizeof *p->routes);
+    sv_page_static_routes(p->routes + n + sv_n_talk_routes);
     return 1;
 }
 
 /* ---- life ---- */
 
-static void random_name(char out[25])
+/* Who starts the server learns what the page will tell. */
+static void say_history(const sv_page *p, const sv_page_options *o)
 {
-    unsigned char random[12];
-    while (getrandom(random, sizeof random, 0) < 0 && errno == EINTR)
-        ;
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(out + 2 * i, 3, "%02x", random[i]);
+#if defined(ZAMBA_SQLITE)
+    const sv_history_news *n = sv_history_told(p->history);
+    char line[sizeof n->message + 64];
+    snprintf(line, sizeof line, "%s%s", n->message,
+             strcmp(n->state, "off") == 0 ? "; chats are not kept: they end with this server" : "");
+    const int quiet = !*n->message;
+#else
+    (void)p;
+    const char *const line = NO_CHATS;
+    const int quiet = 0;
+#endif
+    if (o->data && o->say && !quiet)
+        o->say(o->user, line);
 }
 
 zamba_status sv_page_open(sv_page **out, const sv_app *app, const sv_page_options *o, zamba_error *err)
@@ -183,15 +162,14 @@ zamba_status sv_page_open(sv_page **out, const sv_app *app, const sv_page_option
     int ok = p != NULL;
     if (ok) {
         p->app = app;
-        random_name(p->epoch);
         p->runs = o->runs ? strdup(o->runs) : NULL;
-        ok = !o->runs || p->runs;
+        ok = sv_random_id(p->epoch, sizeof p->epoch / 2) && (!o->runs || p->runs);
     }
 #if defined(ZAMBA_SQLITE)
     ok = ok && (p->history = sv_history_open(o->data)) != NULL;
-    if (ok && o->data && *sv_history_told(p->history)->message && o->say)
-        o->say(o->user, sv_history_told(p->history)->message);
 #endif
+    if (ok)
+        say_history(p, o);
     ok = ok && (p->loads = sv_loads_open(p)) != NULL && (p->feed = sv_feed_open(p)) != NULL;
 #if defined(ZAMBA_SQLITE)
     ok = ok && (p->answers = sv_answers_open(p)) != NULL;
@@ -201,7 +179,7 @@ zamba_status sv_page_open(sv_page **out, const sv_app *app, const sv_page_option
         sv_page_close(p);
         if (err) {
             err->code = ZAMBA_E_MEMORY;
-            snprintf(err->message, sizeof err->message, "the page: out of memory");
+            snprintf(err->message, sizeof err->message, "the page: no memory, or no random bytes");
         }
         return ZAMBA_E_MEMORY;
     }

@@ -5,6 +5,7 @@
 #include "api_fields.h"
 #include "history.h"
 #include "page.h"
+#include "utf16.h"
 
 typedef struct sv_feed sv_feed;
 typedef struct sv_answers sv_answers;
@@ -34,9 +35,6 @@ void sv_page_refuse(sv_exchange *r, const sv_bad *bad, json_t *current);
 void sv_page_download(sv_exchange *r, const char *name);
 /* X-Zamba-Tab, or "". */
 const char *sv_page_tab(const sv_exchange *r);
-size_t sv_utf16_units(const char *text, size_t n);
-/* Bytes of the first `units`; whole characters. */
-size_t sv_utf16_bytes(const char *text, size_t n, size_t units);
 
 /* ---- page_feed.c: what changed, to all tabs ---- */
 
@@ -88,8 +86,10 @@ void sv_page_artifact(sv_exchange *r, void *app);
 
 /* ---- page_talk_*.c: with a history only ---- */
 
+#if defined(ZAMBA_SQLITE)
 extern const sv_route sv_talk_routes[];
 extern const size_t sv_n_talk_routes;
+#endif
 sv_answers *sv_answers_open(sv_page *p);
 int sv_answers_drain(sv_answers *all, double seconds);
 void sv_answers_close(sv_answers *all);

@@ -336,15 +336,9 @@ static void model_held(sv_exchange *r, const sv_app *app, const sv_served *s, js
     sv_http_reply_json(r, 200, anatomy_json(s->model, &info, o));
 }
 
-void sv_page_model(sv_exchange *r, void *user)
+void sv_page_model(sv_exchange *r, void *app)
 {
-    const sv_app *app = user;
-    sv_bad bad = {0};
-    const sv_served *s = sv_api_model(app, sv_http_query(r, "model"), "model", &bad);
-    if (s)
-        sv_api_hold(r, app, s, NULL, model_held);
-    else
-        sv_api_refuse(r, &bad);
+    sv_api_hold_named(r, app, model_held);
 }
 
 /* ---- the moment ---- */

@@ -272,7 +272,8 @@ static const char *kind_of(const char *name, int fd)
     const char *kind = "other";
     if (head && (strcasestr(name, "needle") || strstr(head, "eedle")))
         kind = "needle";
-    else if (head && (strcasestr(name, "quality") || strstr(head, "bits per weight") || strstr(head, "erplexity")))
+    else if (head && (strcasestr(name, "quality") || strstr(head, "size against") || strstr(head, "bits per weight") ||
+                      strstr(head, "erplexity")))
         kind = "quality";
     free(head);
     return kind;

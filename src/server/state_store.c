@@ -11,11 +11,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#if defined(__APPLE__)
-#include <sys/random.h>
-#endif
 
 #include "engine_impl.h"
+#include "random_id.h"
 
 #define SUFFIX   ".zstate"
 #define ID_CHARS 32
@@ -40,14 +38,10 @@ int sv_store_is_id(const char *id)
     return id != NULL && strlen(id) == ID_CHARS && strspn(id, "0123456789abcdef") == ID_CHARS;
 }
 
-static zamba_status make_id(char id[40], zamba_error *err)
+static zamba_status make_id(char id[ID_CHARS + 1], zamba_error *err)
 {
-    unsigned char bytes[ID_CHARS / 2];
-    if (getentropy(bytes, sizeof bytes) != 0)
-        return sv_fail(err, ZAMBA_E_IO, "saved state: the system has no random bytes");
-    for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(id + 2 * i, 3, "%02x", bytes[i]);
-    return ZAMBA_OK;
+    return sv_random_id(id, ID_CHARS / 2) ? ZAMBA_OK
+                                          : sv_fail(err, ZAMBA_E_IO, "saved state: the system has no random bytes");
 }
 
 static int path_of(const sv_store *x, const char *id, size_t n, char *path, size_t size)

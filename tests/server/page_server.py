@@ -56,10 +56,11 @@ class PageServer:
                         *(["--data", str(data)] if data else []), *map(str, options)]
         self.process = None
         self.headers = {}
+        self.how = {}  # it is started: words of subprocess.Popen
 
     def start(self):
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True)
+                                        text=True, **self.how)
         line = self.process.stdout.readline()
         found = re.search(r"http://([\w.\[\]:]+:\d+)", line)
         if not found:

@@ -31,6 +31,23 @@ static inline zamba_model *serving_model(int recurrent)
     return m;
 }
 
+/* The model of a whole test program: for cmocka_run_group_tests. */
+static zamba_model *model;
+
+static inline int open_all(void **state)
+{
+    (void)state;
+    model = serving_model(1);
+    return 0;
+}
+
+static inline int close_all(void **state)
+{
+    (void)state;
+    zamba_model_close(model);
+    return 0;
+}
+
 static inline sv_engine_options serving_options(void)
 {
     return (sv_engine_options){.n_ctx = 512, .slots = 8, .queue = 1000, .prefill_tokens = 128};

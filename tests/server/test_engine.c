@@ -9,22 +9,6 @@
 #include "serving.h"
 #include "support/scratch.h"
 
-static zamba_model *model;
-
-static int open_all(void **state)
-{
-    (void)state;
-    model = serving_model(1);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    zamba_model_close(model);
-    return 0;
-}
-
 static size_t text_ids(const char *text, int32_t *ids, size_t most)
 {
     int32_t *got;

@@ -6,22 +6,6 @@
 #include "grammar_cache.h"
 #include "serving.h"
 
-static zamba_model *model;
-
-static int open_all(void **state)
-{
-    (void)state;
-    model = serving_model(1);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    zamba_model_close(model);
-    return 0;
-}
-
 static sv_shared_grammar *get(sv_grammars *g, zamba_grammar_kind kind, const char *text)
 {
     sv_shared_grammar *s;

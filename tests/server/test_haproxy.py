@@ -46,7 +46,8 @@ def wait_for(what, seconds=PATIENCE):
 
 class Server:
     def __init__(self, port=0):
-        self.process = subprocess.Popen([PROGRAM, "serve", MODEL, "--port", str(port), "--cache-ram", "16", "--slots", "4"],
+        self.process = subprocess.Popen([PROGRAM, "serve", MODEL, "--port", str(port), "--cache-ram", "16", "--slots", "4",
+                                         "--no-history"],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         found = re.search(r"http://[^:]+:(\d+)", self.process.stdout.readline())
         if not found:

@@ -1,9 +1,11 @@
 """test_page_kill.py — what is kept through the server's sudden end: killed (-9) at random moments of answers and edits, then
 started again; a damaged database, one of a newer version, a second server of the same folder. ZAMBA_TEST_KILLS: how many kills."""
+import http.client
 import os
 import random
 import sqlite3
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -69,6 +71,58 @@ class Kills(unittest.TestCase):
             server.stop()
             self.check_whole()
 
+    def test_killed_among_edits(self):
+        """Three tabs that type, rename, delete and take in, killed in the middle: what was acknowledged is there."""
+        rng = random.Random(int(os.environ.get("ZAMBA_TEST_SEED") or 8))
+        server, kept, refused, lock = PageServer(self.data), {}, [], threading.Lock()
+        for _ in range(KILLS):
+            server.start()
+            over = threading.Event()
+
+            def tab(seed, server=server, over=over):
+                mine = random.Random(seed)
+                try:
+                    while not over.is_set():
+                        chat = server.chat(title=f"tab {seed}")["id"]
+                        text = f"typed {mine.random()} " * mine.choice([1, 1, 20000])
+                        node = server.json("POST", f"/page/v1/chats/{chat}/nodes", {"parent": None, "role": "user", "content": text})["id"]
+                        with lock:
+                            kept[chat] = (node, {text})
+                        change = text + " changed"
+                        with lock:
+                            kept[chat] = (node, {text, change})
+                        server.json("PATCH", f"/page/v1/nodes/{node}", {"content": change})
+                        with lock:
+                            kept[chat] = (node, {change})
+                        if mine.random() < 0.3:
+                            with lock:
+                                kept[chat] = (node, {change, None})
+                            server.json("DELETE", f"/page/v1/chats/{chat}")
+                            with lock:
+                                kept[chat] = (node, {None})
+                except (OSError, http.client.HTTPException, ValueError):
+                    pass  # killed
+                except AssertionError as e:
+                    refused.append(e)
+
+            tabs = [threading.Thread(target=tab, args=(rng.random(),)) for _ in range(3)]
+            for t in tabs:
+                t.start()
+            time.sleep(rng.uniform(0, 0.5))
+            server.kill()
+            over.set()
+            for t in tabs:
+                t.join()
+            server.start()
+            for chat, (node, may_be) in kept.items():
+                r = server.ask("GET", f"/page/v1/nodes/{node}")
+                self.assertIn(r.json["content"] if r.status == 200 else None, may_be, chat)
+            server.stop()
+            self.check_whole()
+            self.assertEqual(refused, [])
+            kept = {chat: (node, may_be) for chat, (node, may_be) in kept.items() if None not in may_be}
+        self.assertTrue(kept)
+
     def test_a_stop_in_the_middle_of_an_answer(self):
         with PageServer(self.data, "--drain-seconds", "0") as server:
             chat = server.chat()
@@ -93,7 +147,6 @@ class Kills(unittest.TestCase):
                 self.assertTrue((self.data / news["moved_aside"]).exists())
                 self.assertEqual((self.data / news["moved_aside"]).read_bytes()[:4096], whole[:4096])
                 self.assertEqual(server.ended(server.answer(server.chat(), "Hi", settings=SHORT)["node"])["status"], "done")
-            time.sleep(1.1)  # names of those moved aside have seconds
 
     def test_of_a_newer_version(self):
         with PageServer(self.data) as server:

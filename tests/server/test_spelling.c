@@ -4,22 +4,6 @@
 #include "serving.h"
 #include "spelling.h"
 
-static zamba_model *model;
-
-static int open_all(void **state)
-{
-    (void)state;
-    model = serving_model(1);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    zamba_model_close(model);
-    return 0;
-}
-
 static size_t ids_of(const char *text, unsigned flags, int32_t *ids)
 {
     int32_t *got;

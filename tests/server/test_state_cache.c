@@ -9,22 +9,6 @@
 #include "state_cache.h"
 #include "support/scratch.h"
 
-static zamba_model *model;
-
-static int open_all(void **state)
-{
-    (void)state;
-    model = serving_model(1);
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    zamba_model_close(model);
-    return 0;
-}
-
 /* ---- the tree ---- */
 
 static zamba_sequence *read_on(zamba_sequence *from, const int32_t *ids, size_t n)
