@@ -16,20 +16,30 @@ export async function type(page, text) {
 
 /** Types and sends; returns when the answer is there, be it still growing. */
 export async function say(page, text) {
-  const before = await answers(page).count();
+  // by its id: of a long chat only what is near the view is in the document
+  const last = async () => ((await answers(page).count()) ? newest(page).getAttribute('data-id') : null);
+  const before = await last();
   await type(page, text);
   await field(page).press('Enter');
-  await until('an answer begins', async () => (await answers(page).count()) > before && chatId(page));
+  await until('an answer begins', async () => chatId(page) && ![before, null].includes(await last()));
 }
 
 export async function ended(page, ms = 60000) {
-  await until('the answer ends', async () => ['done', 'stopped', 'interrupted', 'error'].includes(await newest(page).getAttribute('data-status')), ms);
-  return newest(page).getAttribute('data-status');
+  let status;
+  await until('the answer ends', async () => ['done', 'stopped', 'interrupted', 'error'].includes((status = await newest(page).getAttribute('data-status'))), ms);
+  return status;
 }
 
 /** The answer has some text and is still being written. */
 export async function writing(page, least = 20) {
   await until('text of the answer', async () => (await textOf(newest(page))).length > least);
+}
+
+/** Stops the answer if it is still being written. */
+export async function stopped(page) {
+  const stop = page.locator('form.composer').getByRole('button', { name: 'Stop' });
+  if (await stop.isVisible()) await stop.click({ timeout: 2000 }).catch(() => {});
+  return ended(page);
 }
 
 /** Answers of this chat are so long that something can happen meanwhile. */

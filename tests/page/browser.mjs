@@ -95,6 +95,23 @@ export async function fits(page, what) {
   assert.deepEqual(over, [], `${what} is wider than the window`);
 }
 
+/**
+ * How much longer work takes here than on a machine that does nothing else (1: as long). Bounds of time are multiplied by it: what
+ * is to be found out is what the page costs, not what else runs.
+ */
+export function crowd() {
+  const start = performance.now();
+  const used = process.cpuUsage();
+  let spent = 0;
+  for (let x = 0; spent < 150; ) {
+    for (let i = 0; i < 100000; i++) x += Math.sqrt(i);
+    const u = process.cpuUsage(used);
+    spent = (u.user + u.system) / 1000;
+  }
+  const ratio = (performance.now() - start) / spent;
+  return ratio < 1.25 ? 1 : ratio * 3;
+}
+
 export const skip = (why) => Object.assign(new Error(why), { skip: why });
 
 export async function until(what, test, ms = 30000) {

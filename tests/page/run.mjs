@@ -66,7 +66,10 @@ for (const t of wanted) {
       needs = t.needs;
     }
     if (!server.alive) await server.start();
-    const said = await t.run({ browser, server, options, url: server.url });
+    // every wait has its own bound; this one is for what waits in the page or beside it
+    let timer;
+    const hung = new Promise((_, no) => (timer = setTimeout(() => no(new Error('it hangs')), 300000 * options.patience)));
+    const said = await Promise.race([t.run({ browser, server, options, url: server.url }), hung]).finally(() => clearTimeout(timer));
     passed++;
     console.log(`ok      ${t.name} (${((Date.now() - start) / 1000).toFixed(1)} s)${typeof said === 'string' ? ` — ${said}` : ''}`);
   } catch (e) {

@@ -48,7 +48,7 @@ function before(dist, port, target) {
 export class Server {
   constructor(options, needs) {
     this.o = options;
-    this.needs = needs; // {options: [...], slow: true, prepare(folder)}
+    this.needs = needs; // {options: [...] or (server) => [...], slow: true, prepare(server), under(server): words before the command}
     this.folder = mkdtempSync(join(tmpdir(), 'zamba-page-'));
     this.data = join(this.folder, 'data');
     mkdirSync(this.data);
@@ -65,11 +65,12 @@ export class Server {
   async start() {
     this.port ??= await freePort();
     const env = { ...process.env, ...(this.needs.slow ? { ZAMBA_CPU: 'ref' } : {}) };
-    this.process = spawn(
-      this.o.program,
-      ['serve', this.o.model, '--port', String(this.port), '--data', this.data, '--runs', this.runs, ...(this.needs.slow ? ['--threads', '1'] : []), ...(this.needs.options ?? [])],
-      { stdio: ['ignore', 'pipe', 'pipe'], env },
-    );
+    const { options = [] } = this.needs;
+    const [program, ...words] = [
+      ...(this.needs.under?.(this) ?? []), this.o.program, 'serve', this.o.model, '--port', String(this.port), '--data', this.data, '--runs', this.runs,
+      ...(this.needs.slow ? ['--threads', '1'] : []), ...(typeof options === 'function' ? options(this) : options),
+    ];
+    this.process = spawn(program, words, { stdio: ['ignore', 'pipe', 'pipe'], env });
     const p = this.process;
     p.stdout.on('data', (d) => (this.said += d));
     p.stderr.on('data', (d) => (this.said += d));
@@ -93,7 +94,8 @@ export class Server {
   }
 
   async call(method, path, body) {
-    const r = await fetch(this.api + path, { method, headers: body === undefined ? {} : { 'Content-Type': 'application/json' }, body: body === undefined ? undefined : JSON.stringify(body) });
+    const headers = { ...(body === undefined ? {} : { 'Content-Type': 'application/json' }), ...(this.key ? { Authorization: `Bearer ${this.key}` } : {}) };
+    const r = await fetch(this.api + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
     const text = await r.text();
     if (!r.ok) throw new Error(`${method} ${path}: ${r.status} ${text.slice(0, 400)}`);
     return text ? JSON.parse(text) : null;
@@ -114,6 +116,15 @@ export class Server {
     return this.alive ? new Promise((done) => this.process.once('exit', done)) : Promise.resolve();
   }
 
+  /** Ends as a person ends it (SIGTERM). */
+  async stop() {
+    const gone = this.gone();
+    this.process.kill('SIGTERM');
+    const hard = setTimeout(() => this.process.kill('SIGKILL'), 20000 * this.o.patience);
+    await gone;
+    clearTimeout(hard);
+  }
+
   async kill() {
     const gone = this.gone();
     this.process.kill('SIGKILL');
@@ -121,16 +132,82 @@ export class Server {
   }
 
   async end() {
-    if (this.alive) {
-      const gone = this.gone();
-      this.process.kill('SIGTERM');
-      const hard = setTimeout(() => this.process.kill('SIGKILL'), 20000);
-      await gone;
-      clearTimeout(hard);
-    }
+    if (this.alive) await this.stop();
     this.front?.closeAllConnections?.();
     this.front?.close();
     this.front = null;
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A server for one test alone. */
+export async function withServer(options, needs, run) {
+  const s = new Server(options, needs);
+  try {
+    await s.start();
+    return await run(s);
+  } finally {
+    await s.end();
+  }
+}
+
+/**
+ * A way to the server that can be cut: `cut()` breaks every connection, `after(word, bytes)` those that ask for something with
+ * the word, once so many bytes have come; `closed` refuses new ones.
+ */
+export class Line {
+  constructor(target) {
+    this.target = new URL(target);
+    this.open = new Set();
+    this.closed = false;
+    this.rule = null;
+    this.cuts = 0;
+  }
+
+  async start() {
+    this.server = net.createServer((near) => {
+      if (this.closed) return near.destroy();
+      const far = net.connect(Number(this.target.port), this.target.hostname);
+      let left = Infinity;
+      const end = () => {
+        near.destroy();
+        far.destroy();
+        this.open.delete(end);
+      };
+      this.open.add(end);
+      near.on('data', (d) => {
+        if (this.rule && d.toString('latin1').split('\r\n', 1)[0].includes(this.rule.word)) left = this.rule.bytes();
+        far.write(d);
+      });
+      far.on('data', (d) => {
+        near.write(left < d.length ? d.subarray(0, left) : d, () => {
+          if (left > 0) return;
+          this.cuts++;
+          end();
+        });
+        left = Math.max(0, left - d.length);
+      });
+      for (const s of [near, far]) {
+        s.on('error', end);
+        s.on('close', end);
+      }
+      return undefined;
+    });
+    await new Promise((done) => this.server.listen(0, '127.0.0.1', done));
+    this.url = `http://127.0.0.1:${this.server.address().port}`;
+    return this;
+  }
+
+  after(word, bytes) {
+    this.rule = word ? { word, bytes } : null;
+  }
+
+  cut() {
+    for (const end of [...this.open]) end();
+  }
+
+  end() {
+    this.cut();
+    this.server.close();
   }
 }

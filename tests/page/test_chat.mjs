@@ -1,6 +1,6 @@
 // test_chat.mjs — chatting as people do: send, stop, go on, regenerate, edit, branch, side by side, settings, files.
 import assert from 'node:assert/strict';
-import { answers, chatId, ended, field, longAnswers, menu, mine, newest, say, textOf, type, writing } from './acts.mjs';
+import { answers, chatId, ended, field, longAnswers, menu, mine, newest, say, stopped, textOf, type, writing } from './acts.mjs';
 import { opened, until } from './browser.mjs';
 
 export const server = { slow: true };
@@ -23,8 +23,7 @@ export const tests = {
       await until('an answer', async () => (await answers(page).count()) === 1);
       assert.equal(await textOf(mine(page).first()), 'Tell me about a dog.');
       assert.equal(await field(page).inputValue(), '');
-      await newest(page).getByRole('button', { name: 'Stop' }).click().catch(() => {});
-      await ended(page);
+      await stopped(page);
       page.quiet();
     });
   },
@@ -152,6 +151,75 @@ export const tests = {
     const { chat } = await t.server.call('GET', `/page/v1/chats/${chatId(page)}`);
     assert.equal(chat.settings.temperature, 0.3);
     page.quiet();
+  },
+
+  async 'stop strings of a chat'(t) {
+    const page = await begun(t, { settings: { max_tokens: 60, temperature: 0, ignore_eos: true } });
+    await say(page, 'Once upon a time');
+    await ended(page);
+    const whole = await textOf(newest(page));
+    const word = whole.split(' ').find((w, i) => i > 3 && /^[a-z]{3,}$/.test(w));
+    await page.getByRole('button', { name: 'Settings of this chat' }).first().click();
+    await page.getByLabel('Stop strings').fill(`${word}\n`);
+    await page.getByRole('dialog').getByRole('button', { name: 'Save', exact: true }).click();
+    await until('it is kept', async () => (await t.server.call('GET', `/page/v1/chats/${chatId(page)}`)).chat.settings.stop?.[0] === word);
+    await newest(page).getByRole('button', { name: 'Regenerate' }).click();
+    await newest(page).getByText('2/2').waitFor();
+    await ended(page);
+    const cut = await textOf(newest(page));
+    assert.ok(cut.length < whole.length && !cut.includes(word), `"${cut}" before "${word}" of "${whole}"`);
+    page.quiet();
+  },
+
+  async 'presets: saved, chosen in another chat, changed, deleted'(t) {
+    const page = await begun(t);
+    const dialog = page.getByRole('dialog', { name: 'Settings of this chat' });
+    const open = () => page.getByRole('button', { name: 'Settings of this chat' }).first().click();
+    const keep = async (name) => {
+      await dialog.getByRole('button', { name: 'Save as preset' }).click();
+      const asked = page.getByRole('dialog', { name: 'Name of the preset' });
+      await asked.getByRole('textbox').fill(name);
+      await asked.getByRole('button', { name: 'Save', exact: true }).click();
+    };
+    const list = async () => (await t.server.call('GET', '/page/v1/presets')).presets;
+    await open();
+    await page.getByLabel('System prompt').fill('You are brief.');
+    await page.getByLabel('Temperature').fill('0.2');
+    await page.getByLabel('Stop strings').fill('END');
+    await keep('Brief');
+    await until('it is kept', async () => (await list()).length === 1);
+    assert.deepEqual((await list()).map((p) => [p.name, p.system, p.settings.temperature, p.settings.stop[0]]), [['Brief', 'You are brief.', 0.2, 'END']]);
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+    assert.equal((await t.server.call('GET', `/page/v1/chats/${chatId(page)}`)).chat.system, '', 'the chat itself was not changed');
+    // for a chat that begins
+    await page.goTo('/');
+    await open();
+    await dialog.getByLabel('Preset', { exact: true }).selectOption({ label: 'Brief' });
+    assert.equal(await page.getByLabel('System prompt').inputValue(), 'You are brief.');
+    assert.equal(await page.getByLabel('Temperature').inputValue(), '0.2');
+    await page.getByLabel('Longest answer').fill('6');
+    await dialog.getByRole('button', { name: 'Save', exact: true }).click();
+    await say(page, 'Once upon a time');
+    await ended(page);
+    const { chat } = await t.server.call('GET', `/page/v1/chats/${chatId(page)}`);
+    assert.deepEqual([chat.system, chat.settings.temperature, chat.settings.stop, chat.settings.max_tokens], ['You are brief.', 0.2, ['END'], 6]);
+    // changed under its name, and seen in another tab
+    const other = await opened(t.browser, t.url, { context: page.context() });
+    await other.goTo('/settings');
+    await other.getByText('Brief', { exact: true }).waitFor();
+    await open();
+    await dialog.getByLabel('Preset', { exact: true }).selectOption({ label: 'Brief' });
+    await page.getByLabel('System prompt').fill('You are very brief.');
+    await keep('Brief');
+    await until('it is changed', async () => (await list())[0].system === 'You are very brief.');
+    assert.equal((await list()).length, 1);
+    await other.getByText('You are very brief.').waitFor();
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+    await other.getByRole('button', { name: 'Delete preset: Brief' }).click();
+    await other.getByText('No presets yet').waitFor();
+    assert.deepEqual(await list(), []);
+    page.quiet();
+    other.quiet();
   },
 
   async 'keyboard alone'(t) {

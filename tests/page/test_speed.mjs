@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { field } from './acts.mjs';
-import { opened, until } from './browser.mjs';
+import { crowd, opened, until } from './browser.mjs';
 
 export const server = {};
 const KB = 1000;
@@ -34,10 +34,23 @@ export const tests = {
       else all += p.endsWith('.woff2') ? statSync(p).size : gzipSync(readFileSync(p), { level: 9 }).length;
     });
     walk(dist);
+    // until the first message can be typed: the document, its style, its scripts; what the server says of itself
+    const files = got.filter((r) => !r.url().includes('/page/v1/')).map((r) => new URL(r.url()).pathname);
+    const asked = got.filter((r) => r.url().includes('/page/v1/')).map((r) => new URL(r.url()).pathname);
+    const usable = (await Promise.all(got.filter((r) => !r.url().includes('/page/v1/')).map((r) => r.body()))).reduce((sum, b) => sum + gzipSync(b, { level: 9 }).length, 0);
     assert.ok(first > 1000 && first <= 100 * KB, `first paint: ${first} bytes of gzip`);
+    assert.ok(usable <= 100 * KB, `until it can be used: ${usable} bytes of gzip`);
+    assert.ok(files.length <= 8 && new Set(files).size === files.length, `files asked for: ${files.join(' ')}`);
+    assert.ok(asked.length <= 5 && new Set(asked).size === asked.length, `asked of the server: ${asked.join(' ')}`);
     assert.ok(all <= 1000 * KB, `in all: ${all} bytes`);
+    // and from the cache nothing but the document, which is asked whether it changed
+    got.length = 0;
+    const transferred = async () => page.evaluate(() => performance.getEntriesByType('resource').filter((e) => /\/assets\//.test(e.name)).reduce((sum, e) => sum + e.transferSize, 0));
+    await page.goTo('/');
+    await field(page).waitFor();
+    if (!options.dist) assert.equal(await transferred(), 0, 'files below /assets/ come from the cache the second time');
     page.quiet();
-    return `first paint ${(first / KB).toFixed(1)} kB of gzip in ${Math.round(painted)} ms, all ${(all / KB).toFixed(0)} kB`;
+    return `first paint ${(first / KB).toFixed(1)} kB of gzip in ${Math.round(painted)} ms; ${files.length} files, ${(usable / KB).toFixed(1)} kB until it can be used; all ${(all / KB).toFixed(0)} kB`;
   },
 
   async 'time to interactive'({ browser, url, options }) {
@@ -54,16 +67,25 @@ export const tests = {
       });
       seen.observe(document, { childList: true, subtree: true });
     });
+    const cdp = await page.context().newCDPSession(page);
+    await cdp.send('Performance.enable', { timeDomain: 'threadTicks' }); // of the processor: others' work does not count
+    const spent = async () => 1000 * (await cdp.send('Performance.getMetrics')).metrics.find((m) => m.name === 'TaskDuration').value;
     const times = [];
     for (let i = 0; i < 3; i++) {
+      const before = await spent();
       await page.goTo('/');
       await field(page).waitFor();
       await page.waitForTimeout(500);
-      times.push(await page.evaluate(() => ({ tti: Math.max(window.usable, window.lastLong), blocked: window.blocked })));
+      const work = await spent();
+      times.push({ ...(await page.evaluate(() => ({ tti: Math.max(window.usable, window.lastLong), blocked: window.blocked }))), work: work >= before ? work - before : work });
     }
     times.sort((a, b) => a.tti - b.tti);
-    assert.ok(times[0].tti < 1500 * options.patience, `${JSON.stringify(times)}`);
-    return `interactive after ${Math.round(times[0].tti)} ms (best of 3), blocked for ${Math.round(times[0].blocked)} ms`;
+    // how often the work was interrupted by others is not the page's; what it does before it can be used is
+    const slow = crowd();
+    assert.ok(times[0].tti < 1500 * options.patience * slow, `${JSON.stringify(times)}, machine ${slow.toFixed(1)} times as slow`);
+    const work = Math.min(...times.map((x) => x.work));
+    assert.ok(work > 5 && work < 700, `${work} ms of the processor until it can be used`);
+    return `interactive after ${Math.round(times[0].tti)} ms (best of 3), blocked for ${Math.round(times[0].blocked)} ms, ${Math.round(work)} ms of the processor`;
   },
 
   async '2,000 messages: open, scroll'({ browser, server: s, url, options }) {
@@ -109,10 +131,15 @@ export const tests = {
     const mean = frames.reduce((a, b) => a + b, 0) / frames.length;
     const p95 = frames[Math.floor(frames.length * 0.95)];
     const longest = Math.max(0, ...tasks);
-    const busy = tasks.reduce((a, b) => a + b, 0) / frames.length;
+    // what a frame takes of the processor, whatever else runs: less than a 60th of a second
+    const threads = new Map();
+    for (const e of events) if (e.name === 'RunTask' && e.tdur) threads.set(`${e.pid} ${e.tid}`, (threads.get(`${e.pid} ${e.tid}`) ?? 0) + e.tdur / 1000);
+    const busy = Math.max(0, ...threads.values()) / (frames.length + 5);
+    const slow = crowd();
     const numbers = `opens in ${Math.round(open)} ms, ${there} of 2,000 in the document; scrolling ${(1000 / mean).toFixed(1)} frames/s, 95 % within ${p95.toFixed(1)} ms; work ${busy.toFixed(1)} ms a frame, longest task ${longest.toFixed(0)} ms`;
-    assert.ok(open < 1000 * options.patience, numbers);
-    assert.ok(1000 / mean > 50 / options.patience, numbers);
+    assert.ok(open < 1000 * options.patience * slow, numbers);
+    assert.ok(busy > 0 && busy < 1000 / 60, numbers);
+    assert.ok(1000 / mean > 50 / options.patience / slow, numbers);
     page.quiet();
     return numbers;
   },
@@ -126,7 +153,7 @@ export const tests = {
     await page.getByText('of a long answer').first().waitFor();
     const took = Date.now() - start;
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
-    assert.ok(took < 6000 * options.patience, `${took} ms`);
+    assert.ok(took < 6000 * options.patience * crowd(), `${took} ms`);
     page.quiet();
     return `shown after ${took} ms`;
   },

@@ -1,7 +1,7 @@
 // test_trouble.mjs — what goes wrong: a reload or the end of the server in the middle of an answer, two tabs, no network,
 // a model that is not there. Nothing that was typed or written is lost, and the page goes on by itself.
 import assert from 'node:assert/strict';
-import { answers, chatId, ended, field, longAnswers, mine, newest, textOf, type, writing } from './acts.mjs';
+import { answers, chatId, ended, field, longAnswers, mine, newest, stopped, textOf, type, writing } from './acts.mjs';
 import { opened, until } from './browser.mjs';
 
 export const server = { slow: true };
@@ -59,7 +59,7 @@ export const tests = {
     await until('what the other said', async () => (await two.locator('main').innerText()).length > 0 && (await s.call('GET', `/page/v1/chats/${id}`)).nodes.length >= 4);
     assert.equal(await field(two).inputValue(), 'from two', 'what is typed in one tab stays when the other sends');
     await two.close();
-    await one.locator('form.composer').getByRole('button', { name: 'Stop' }).click().catch(() => {});
+    await stopped(one);
     one.quiet();
     two.quiet();
   },
@@ -86,7 +86,7 @@ export const tests = {
     assert.equal(await field(page).inputValue(), 'are you there?', 'what was typed is kept');
     await page.context().setOffline(false);
     const again = page.getByRole('button', { name: 'Try now' });
-    if (await again.isVisible()) await again.click().catch(() => {});
+    if (await again.isVisible()) await again.click({ timeout: 2000 }).catch(() => {}); // it may find the server first
     await until('the page is back', async () => !(await page.getByText('The server does not answer. Trying').isVisible()));
     await field(page).press('Enter');
     await until('it was sent', async () => (await mine(page).count()) === 2);

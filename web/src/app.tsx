@@ -10,7 +10,7 @@ import { Banners } from './chat/banners';
 import { ChatView } from './chat/chat-view';
 import { Sidebar } from './chat/sidebar';
 import { newChat, sidebarClosed } from './store/store';
-import { Button, Empty, Notices, Questions, drawer } from './ui/parts';
+import { Button, Empty, MenuButton, Notices, Questions, drawer } from './ui/parts';
 
 type Views = ComponentType<{ params: Record<string, string> }>;
 const lazy: Record<string, () => Promise<{ default: Views }>> = {
@@ -54,7 +54,11 @@ function Current() {
   if (name === 'missing') return <Empty icon="search" title={t('missing.title')}><Button kind="primary" onClick={() => go('/')}>{t('chat.new')}</Button></Empty>;
   const V = loaded.value[name];
   if (V === 'failed')
-    return <Empty icon="warn" title={t('view.failed')}><Button kind="primary" onClick={() => { const { [name]: _, ...rest } = loaded.value; loaded.value = rest; }}>{t('again')}</Button></Empty>;
+    return (
+      <div class="view"><header class="bar"><MenuButton /><h1>{t('view.failed')}</h1></header>
+        <Empty icon="warn" title={t('view.failed')}><p>{t('view.failed.text')}</p><div class="row">
+          <Button kind="primary" onClick={() => { const { [name]: _, ...rest } = loaded.value; loaded.value = rest; }}>{t('again')}</Button>
+          <Button onClick={() => location.reload()}>{t('reload')}</Button></div></Empty></div>);
   return V ? <V params={params} /> : <div class="view" aria-busy="true" />;
 }
 

@@ -25,6 +25,10 @@ describe('markdown', () => {
     expect(draw('| a | b |\n|---|---|\n| 1 | 2 |').querySelectorAll('td').length).toBe(2);
     expect(html('# One')).toContain('<h3');
   });
+  it('turns lists, quotations, tables with their text', () => {
+    const d = draw('1. مرحبا\n2. hello\n\n> שלום\n\n| النوع | b |\n|---|---|\n| 1 | 2 |\n\n- 5 hello مرحبا\n\n## أهلا');
+    expect(['ol', 'blockquote', 'table', 'ul', 'h4'].map((x) => d.querySelector(x)!.getAttribute('dir'))).toEqual(['rtl', 'rtl', 'rtl', 'ltr', 'auto']);
+  });
   it('sees code as blocks with their language', () => {
     const b = split('text\n\n```python\nprint(1)\n```\nmore');
     expect(b.map((x) => x.kind)).toEqual(['html', 'code', 'html']);

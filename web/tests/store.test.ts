@@ -1,5 +1,8 @@
 // The tree of a chat, where its drawing puts it, what a notebook makes of typing, addresses, files and texts.
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { groups } from '../src/chat/help-view';
 import { place } from '../src/chat/layout';
 import { de } from '../src/i18n/de';
 import { en } from '../src/i18n/en';
@@ -91,6 +94,17 @@ describe('files in a message', () => {
   it('have a fence longer than any in them', () => {
     const m = withFiles('look', [{ name: 'a.md', text: 'x\n````\ny\n````\n' }]);
     expect(m).toBe('look\n\na.md:\n`````md\nx\n````\ny\n````\n`````');
+  });
+});
+
+describe('the list of keys', () => {
+  it('names all that the views bind, and no others', () => {
+    const src = join(import.meta.dirname, '..', 'src');
+    const bound = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((f) => f.endsWith('.tsx'))
+      .flatMap((f) => [...readFileSync(join(src, f), 'utf8').matchAll(/\{ keys: '([^']+)', what: '([\w.]+)'/g)].map(([, k, what]) => `${k!.toLowerCase()} ${what}`));
+    // the field's own, which are no shortcuts
+    const listed = groups.flatMap(([, list]) => list.map(([k, what]) => `${k.toLowerCase()} ${what}`)).filter((x) => !['enter key.send', 'shift+enter key.newline'].includes(x));
+    expect([...new Set(listed)].sort()).toEqual([...new Set(bound)].sort());
   });
 });
 

@@ -18,15 +18,16 @@ function KeyForm() {
     }}>
       <h2><Icon name="key" /> {t('net.key')}</h2>
       <p class="muted">{t('net.key.text')}</p>
-      <Field label={t('net.key.label')} hint={tried ? t('net.key.wrong') : undefined}>{(id) => <input id={id} name="key" class="input" type="password" autocomplete="current-password" autofocus required />}</Field>
+      {tried && <p class="msg-note bad" role="alert"><Icon name="warn" size={16} /> {t('net.key.wrong')}</p>}
+      <Field label={t('net.key.label')}>{(id) => <input id={id} name="key" class="input" type="password" autocomplete="current-password" autofocus required />}</Field>
       <Button type="submit" kind="primary">{t('net.key.use')}</Button>
     </form>
   );
 }
 
-function Hideable({ id, text }: { id: string; text: string }) {
+function Hideable({ id, text, link }: { id: string; text: string; link?: string | null | undefined }) {
   if (hidden.value.includes(id)) return null;
-  return <div class="banner" role="status"><Icon name="warn" /><span class="grow">{text}</span><IconButton icon="close" label={t('hist.hide')} onClick={() => { hidden.value = [...hidden.value, id]; }} /></div>;
+  return <div class="banner" role="status"><Icon name="warn" /><span class="grow">{text}{link && /^https?:/.test(link) && <> <a href={link}>{t('hist.other', { url: link })}</a></>}</span><IconButton icon="close" label={t('hist.hide')} onClick={() => { hidden.value = [...hidden.value, id]; }} /></div>;
 }
 
 export function Banners() {
@@ -38,7 +39,8 @@ export function Banners() {
       {otherVersion.value && <div class="banner" role="status"><Icon name="warn" /><span class="grow">{t('net.version')}</span><Button onClick={() => location.reload()}>{t('reload')}</Button></div>}
       {b?.history && !wantsKey.value && <>
         {b.history.moved_aside && <Hideable id="moved" text={t('hist.moved', { name: b.history.moved_aside })} />}
-        {b.history.state === 'off' && <Hideable id="off" text={b.history.message ? `${t('hist.off')} ${b.history.message}` : t('hist.off')} />}
+        {b.history.state === 'off' && <Hideable id="off" text={b.history.message ? `${t('hist.off')} ${b.history.message}` : t('hist.off')} link={b.history.other} />}
+        {b.history.state === 'on' && !b.history.moved_aside && b.history.message && <Hideable id="news" text={b.history.message} />}
         {b.history.state === 'read_only' && <Hideable id="read_only" text={b.history.message ?? t('hist.read_only')} />}
       </>}
       {wantsKey.value && <KeyForm />}

@@ -1,13 +1,13 @@
 // A chat: its branch as a list, and the field below it. Without an id: a chat that begins with its first message.
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { t } from '../i18n';
-import { ApiError, newId, type Chat, type Settings } from '../lib/api';
+import { ApiError, newId, type Settings } from '../lib/api';
 import { chooseFiles, copyText } from '../lib/files';
 import { useShortcuts } from '../lib/keys';
 import { go } from '../lib/router';
 import { notice } from '../lib/say';
-import { answer, begin, exportChat, goOn, openState, patch, removeChat, rename, send, show, stop } from '../store/actions';
+import { answer, begin, chatTitle, exportChat, goOn, openState, patch, removeChat, rename, send, show, stop } from '../store/actions';
 import { boot, chats, explain, link, openTree, trees } from '../store/store';
 import type { Tree } from '../store/tree';
 import { Button, Empty, IconButton, Menu, MenuButton } from '../ui/parts';
@@ -40,9 +40,16 @@ export function useTree(id: string | null): { tr: Tree | null; failed: string | 
   return { tr: id && tr?.chat.value.id === id ? tr : null, failed, again: () => setN(n + 1) };
 }
 
-const firstLine = (s: string): string => s.trim().split('\n')[0]!.replace(/^[#>*`\s]+/, '').slice(0, 80);
+/** Ids of what is sent: the same for the same text below the same node, so that what is sent twice, because no reply came, is made once. */
+function useIds(): (text: string, below: string | null) => { message: string; answer: string } {
+  const last = useRef({ text: '', below: null as string | null, ids: { message: newId(), answer: newId() } });
+  return (text, below) => {
+    if (last.current.text !== text || last.current.below !== below) last.current = { text, below, ids: { message: newId(), answer: newId() } };
+    return last.current.ids;
+  };
+}
 
-export const chatTitle = (c: Chat): string => c.title || c.preview.slice(0, 60) || t('chat.untitled');
+const firstLine = (s: string): string => s.trim().split('\n')[0]!.replace(/^[#>*`\s]+/, '').slice(0, 80);
 
 function Open({ tr }: { tr: Tree }) {
   const list = useRef<ListHandle | null>(null);
@@ -54,7 +61,7 @@ function Open({ tr }: { tr: Tree }) {
   tr.shape.value;
   const last = leaf ? tr.nodes.get(leaf)?.value : undefined;
   const busyId = last?.status === 'streaming' ? last.id : null;
-  const ids = useMemo(() => ({ message: newId(), answer: newId() }), [leaf]);
+  const ids = useIds();
   const title = chatTitle(c);
   useEffect(() => { document.title = `${title} · zamba`; }, [title]);
   const move = (by: number) => {
@@ -115,7 +122,7 @@ function Open({ tr }: { tr: Tree }) {
         {!atEnd && <button type="button" class="jump" onClick={() => list.current?.toEnd()}><Icon name="down" size={18} /><span>{busyId ? t('msg.jumpnew') : t('msg.jump')}</span></button>}
       </div>
       <Composer draftKey={c.id} busy={!!busyId} onStop={() => { if (busyId) void stop(busyId); }}
-        onSend={async (text) => { const ok = await send(tr, text, {}, tr.leaf.peek(), ids); if (ok) list.current?.toEnd(); return ok; }} />
+        onSend={async (text) => { const ok = await send(tr, text, {}, tr.leaf.peek(), ids(text, tr.leaf.peek())); if (ok) list.current?.toEnd(); return ok; }} />
       {settings && <ChatSettings value={c} onClose={() => setSettings(false)} onSave={(o) => patch(tr.chat.peek(), o)} />}
       <Retry />
     </div>
@@ -126,6 +133,8 @@ function Fresh() {
   const [settings, setSettings] = useState(false);
   const n = next.value;
   const made = useRef<Tree | null>(null);
+  const ids = useIds();
+  const chatId = useRef(newId());
   useEffect(() => { document.title = 'zamba'; }, []);
   useShortcuts([
     { keys: '/', what: 'key.focus', run: () => document.getElementById('composer')?.focus() },
@@ -139,16 +148,17 @@ function Fresh() {
         <ModelPicker value={n.model} onChange={(model) => { next.value = { ...n, model }; }} />
         <div class="bar-actions">
           <IconButton icon="sliders" label={t('compose.settings')} onClick={() => setSettings(true)} />
-          {boot.value?.features?.states && <Menu label={t('more')} items={[{ label: t('state.open'), icon: 'open', run: () => void chooseFiles('', false).then((f) => { if (f[0]) void openState(f[0]); }) }]} />}
+          {boot.value?.features?.states && <Menu label={t('more')} items={[{ label: t('state.open'), icon: 'open', run: () => void chooseFiles('', false).then((f) => { if (f[0]) void openState(f[0], n.model); }) }]} />}
         </div>
       </header>
       <div class="list-box fresh"><Empty icon="chat" title={t('chat.hello')}><p>{t('chat.hello.text')}</p></Empty></div>
       <Composer draftKey="new" busy={false} onStop={() => {}} onSend={async (text) => {
-        const tr = made.current ?? await begin({ title: firstLine(text), system: n.system, settings: n.settings, ...(n.model ? { model: n.model } : {}) });
+        const tr = made.current ?? await begin({ id: chatId.current, title: firstLine(text), system: n.system, settings: n.settings, ...(n.model ? { model: n.model } : {}) });
         if (!tr) return false;
         made.current = tr;
-        if (!(await send(tr, text))) return false;
+        if (!(await send(tr, text, {}, tr.leaf.peek(), ids(text, tr.leaf.peek())))) return false;
         made.current = null;
+        chatId.current = newId();
         next.value = { system: '', settings: {}, model: n.model };
         if (!chats.value.length) chats.value = [tr.chat.value];
         go(`/c/${tr.chat.value.id}`);

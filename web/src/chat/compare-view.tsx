@@ -2,11 +2,11 @@
 import { useEffect, useRef } from 'preact/hooks';
 import { t } from '../i18n';
 import { go, query } from '../lib/router';
-import { show } from '../store/actions';
+import { chatTitle, show } from '../store/actions';
 import type { Tree } from '../store/tree';
 import { Button, Empty } from '../ui/parts';
 import { View } from '../ui/view';
-import { chatTitle, useTree } from './chat-view';
+import { useTree } from './chat-view';
 import { Message } from './message';
 import { Retry } from './retry';
 

@@ -4,7 +4,7 @@ import { shown } from '../lib/keys';
 import { View } from '../ui/view';
 
 // The keys of each view, whichever is open: kept together with what the views bind (a test compares).
-const groups: [Key, [string, Key][]][] = [
+export const groups: [Key, [string, Key][]][] = [
   ['nav.views', [['?', 'key.help'], ['mod+k', 'key.search'], ['mod+shift+O', 'key.new'], ['mod+b', 'key.sidebar'], ['mod+,', 'key.settings'], ['escape', 'key.close']]],
   ['nav.chat', [['enter', 'key.send'], ['shift+enter', 'key.newline'], ['/', 'key.focus'], ['escape', 'key.stop'], ['r', 'key.regenerate'], ['g', 'key.continue'], ['e', 'key.edit'], ['c', 'key.copy'],
     ['k', 'key.prev'], ['j', 'key.next'], ['[', 'key.older'], [']', 'key.newer'], ['t', 'key.tree'], ['s', 'key.chatsettings']]],

@@ -3,11 +3,10 @@ import { t } from '../i18n';
 import { api } from '../lib/api';
 import { chooseFiles, saveFile } from '../lib/files';
 import { when } from '../lib/format';
-import { importChats } from '../store/actions';
+import { chatTitle, importChats } from '../store/actions';
 import { attempt, boot, cursor, dropChat, found, loadChats, search, shownChats, total, trees } from '../store/store';
 import { ask, Button, Menu } from '../ui/parts';
 import { View } from '../ui/view';
-import { chatTitle } from './chat-view';
 import { chatItems, chatPath, Marked } from './sidebar';
 
 export default function History() {

@@ -26,11 +26,11 @@ md.renderer.rules.table_close = () => '</table></div>\n';
 const heading = (d: 'open' | 'close') => (tokens: Token[], i: number) => {
   // the page's own headings are h1 and h2: what a message says stands below them
   const level = Math.min(6, Number(tokens[i]!.tag.slice(1)) + 2);
-  return d === 'open' ? `<h${level} class="md-h${tokens[i]!.tag.slice(1)}">` : `</h${level}>\n`;
+  return d === 'open' ? `<h${level} class="md-h${tokens[i]!.tag.slice(1)}" dir="auto">` : `</h${level}>\n`;
 };
 md.renderer.rules.heading_open = heading('open');
 md.renderer.rules.heading_close = heading('close');
-for (const name of ['paragraph', 'list_item', 'bullet_list', 'ordered_list', 'blockquote', 'th', 'td'])
+for (const name of ['paragraph', 'list_item', 'th', 'td'])
   md.renderer.rules[`${name}_open`] = (tokens, i, o, _e, self) => { tokens[i]!.attrSet('dir', 'auto'); return self.renderToken(tokens, i, o); };
 md.renderer.rules.link_open = (tokens, i, o, _e, self) => {
   tokens[i]!.attrSet('target', '_blank');
@@ -150,12 +150,23 @@ DOMPurify.addHook('afterSanitizeAttributes', (el) => {
   }
 });
 
+const rightToLeft = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+/** Lists, quotations and tables go the way of their first letter: `dir=auto` does not look into elements that have a direction of their own. */
+function turn(part: DocumentFragment): DocumentFragment {
+  for (const el of part.querySelectorAll('ul, ol, blockquote, table')) {
+    const first = /\p{L}/u.exec(el.textContent ?? '')?.[0];
+    if (!first) continue;
+    for (const x of el.tagName === 'TABLE' && el.parentElement ? [el, el.parentElement] : [el]) x.setAttribute('dir', rightToLeft.test(first) ? 'rtl' : 'ltr');
+  }
+  return part;
+}
+
 /** A block as DOM that nothing can come of. Formulas are spans with their text, for math.ts. */
 export function render(source: string): DocumentFragment {
   let html: string;
   try { html = md.render(source); } catch { html = `<p>${esc(source)}</p>`; }
-  return DOMPurify.sanitize(html, {
+  return turn(DOMPurify.sanitize(html, {
     ALLOWED_TAGS: allowed, ALLOWED_ATTR: ['href', 'class', 'dir', 'start', 'target', 'rel', 'tabindex', 'role', 'data-tex', 'data-display'],
     ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false, RETURN_DOM_FRAGMENT: true,
-  });
+  }));
 }

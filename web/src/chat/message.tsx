@@ -9,7 +9,7 @@ import { bytes, fullTime, num, seconds } from '../lib/format';
 import { recall, remember } from '../lib/keep';
 import { go } from '../lib/router';
 import { notice } from '../lib/say';
-import { answer, edit, goOn, removeNode, saveState, show, stop } from '../store/actions';
+import { answer, chatTitle, edit, goOn, removeNode, saveState, show, stop } from '../store/actions';
 import { boot } from '../store/store';
 import type { Tree } from '../store/tree';
 import { phase } from '../store/watch';
@@ -108,7 +108,7 @@ export const Message = memo(function Message({ tr, id, plain }: { tr: Tree; id: 
   const name = mine ? t('msg.you') : n.role === 'assistant' ? (n.model ?? t('msg.model')) : n.role === 'system' ? t('msg.system') : t('msg.tool');
   const all = tr.brothers(id);
   const last = tr.leaf.value === id;
-  const can = boot.value?.history.state !== 'read_only';
+  const can = boot.value?.history?.state !== 'read_only';
   const items: Item[] = [
     { label: raw ? t('msg.rendered') : t('msg.raw'), icon: 'file', run: () => setRaw(!raw) },
     ...(live ? [] : [
@@ -116,7 +116,7 @@ export const Message = memo(function Message({ tr, id, plain }: { tr: Tree; id: 
       ...(n.role === 'assistant' ? [{ label: t('msg.retry'), icon: 'split' as const, run: () => { retrying.value = { tr, id }; } }] : []),
       ...(n.role === 'assistant' || n.role === 'user' ? [{ label: t('msg.continue'), icon: 'play' as const, run: () => { void (mine ? answer(tr, id) : goOn(tr, id)); } }] : []),
       ...all.filter((x) => x !== id).slice(0, 6).map((x) => ({ label: t('msg.compare', { i: all.indexOf(x) + 1 }), icon: 'split' as const, run: () => go(`/compare/${tr.chat.value.id}?left=${tr.deepest(id)}&right=${tr.deepest(x)}`) })),
-      ...(boot.value?.features.states && n.role === 'assistant' ? [{ label: t('msg.save.state'), icon: 'save' as const, run: () => { void saveState(id, (k, b) => t('state.saved', { n: num(k), bytes: bytes(b) })); } }] : []),
+      ...(boot.value?.features?.states && n.role === 'assistant' ? [{ label: t('msg.save.state'), icon: 'save' as const, run: () => { void saveState(id, chatTitle(tr.chat.peek()), (k, b) => t('state.saved', { n: num(k), bytes: bytes(b) })); } }] : []),
       null, { label: t('msg.delete'), icon: 'trash' as const, danger: true, run: () => { void removeNode(tr, id); } },
     ]),
   ];

@@ -5,11 +5,10 @@ import { api, type Chat } from '../lib/api';
 import { chooseFiles } from '../lib/files';
 import { when } from '../lib/format';
 import { go, route } from '../lib/router';
-import { exportChat, importChats, moveChat, newFolder, patch, removeChat, rename } from '../store/actions';
+import { chatTitle, exportChat, importChats, moveChat, newFolder, patch, removeChat, rename } from '../store/actions';
 import { attempt, boot, cursor, folder, folders, found, listBusy, loadChats, newChat, search, shownChats, sidebarClosed } from '../store/store';
 import { ask, drawer, IconButton, Menu, type Item } from '../ui/parts';
 import { Icon, type IconName } from '../ui/icon';
-import { chatTitle } from './chat-view';
 
 export const chatPath = (c: Chat): string => `/${c.kind === 'notebook' ? 'notebook' : 'c'}/${c.id}`;
 

@@ -4,12 +4,12 @@ import { t } from '../i18n';
 import { api, type Node, type StateCosts } from '../lib/api';
 import { bytes, num } from '../lib/format';
 import { go } from '../lib/router';
-import { saveState, show } from '../store/actions';
+import { chatTitle, saveState, show } from '../store/actions';
 import { attempt, boot, link } from '../store/store';
 import type { Tree } from '../store/tree';
 import { Button, Empty, IconButton } from '../ui/parts';
 import { View } from '../ui/view';
-import { chatTitle, useTree } from './chat-view';
+import { useTree } from './chat-view';
 import { place } from './layout';
 
 const W = 176, H = 84, BW = 156, BH = 58;
@@ -58,7 +58,7 @@ function Drawing({ tr, costs, chosen, choose }: { tr: Tree; costs: StateCosts | 
           if (!node) return null;
           const cost = c?.saved || c?.kept ? bytes(c.bytes) : '';
           return (
-            <g key={n.id} id={'node-' + n.id} role="treeitem" aria-selected={chosen === n.id} aria-level={n.y + 1} tabIndex={chosen === n.id || (!chosen && !n.parent) ? 0 : -1}
+            <g key={n.id} id={'node-' + n.id} role="treeitem" aria-selected={chosen === n.id} aria-level={n.y + 1} tabindex={chosen === n.id || (!chosen && !n.parent) ? 0 : -1}
               aria-label={t('tree.node', { role: role(node), text: short(node.content, 80) }) + (cost ? `, ${t('tree.cost', { bytes: cost })}` : '') + (tr.leaf.value === n.id ? `, ${t('tree.current')}` : '')}
               class={`tnode ${node.role}${path.has(n.id) ? ' on' : ''}${chosen === n.id ? ' chosen' : ''}${tr.leaf.value === n.id ? ' leaf' : ''}`}
               transform={`translate(${12 + n.x * W} ${12 + n.y * H})`} onClick={() => choose(n.id)} onDblClick={() => { show(tr, n.id); go(`/c/${tr.chat.value.id}`); }}>
@@ -121,7 +121,7 @@ export default function TreeView({ params }: { params: Record<string, string> })
               <div class="column">
                 <Button kind="primary" icon="branch" onClick={() => { show(tr, n.id); go(back); }}>{t('tree.goto')}</Button>
                 <Button icon="split" onClick={() => setFirst(n.id)}>{t('tree.compare')}</Button>
-                {boot.value?.features.states && n.status !== 'streaming' && <Button icon="save" onClick={() => void saveState(n.id, (k, b) => t('state.saved', { n: num(k), bytes: bytes(b) })).then(ask)}>{t('state.save')}</Button>}
+                {boot.value?.features?.states && n.status !== 'streaming' && <Button icon="save" onClick={() => void saveState(n.id, chatTitle(tr.chat.peek()), (k, b) => t('state.saved', { n: num(k), bytes: bytes(b) })).then(ask)}>{t('state.save')}</Button>}
                 {c?.saved && <Button kind="quiet" icon="trash" onClick={() => void attempt(() => api.deleteState(c.saved!)).then(ask)}>{t('tree.drop')}</Button>}
               </div>
               <p class="small muted">{t('state.hint')}</p>

@@ -42,7 +42,7 @@ export type Bootstrap = {
   version: string; protocol: number; build: string; needs_key: boolean; authorized: boolean; key_name?: string;
   started: number; epoch: string; model: string; models: Model[]; defaults: Settings;
   limits: { max_body: number; slots: number; n_ctx: number };
-  history: { state: 'on' | 'off' | 'read_only'; reason: string | null; message: string | null; moved_aside: string | null; folder: string };
+  history: { state: 'on' | 'off' | 'read_only'; reason: string | null; message: string | null; moved_aside: string | null; folder: string; other?: string | null };
   features: { search: boolean; states: boolean; runs: boolean; logprobs: boolean; tools: boolean };
 };
 export type StateCosts = {
@@ -65,7 +65,7 @@ export type ChangeEvent =
   | { type: 'model'; seq: number; model: Model }
   | { type: 'bye' };
 
-/** An error of the server, or its absence: status 0 and code "unreachable". */
+/** An error of the server, or its absence: status 0 and code "unreachable"; "cut" is a stream that broke off, which says nothing yet. */
 export class ApiError extends Error {
   constructor(message: string, readonly status: number, readonly code: string, readonly current: unknown = null,
     readonly retryAfter = 0) { super(message); }
@@ -149,7 +149,7 @@ export async function stream(url: string, onEvent: (name: string, data: any) => 
     }
   } catch (e) {
     if (signal.aborted) return;
-    throw e instanceof ApiError ? e : new ApiError('The connection to the server was lost.', 0, 'unreachable');
+    throw e instanceof ApiError ? e : new ApiError('The connection to the server was lost.', 0, 'cut');
   } finally {
     clearTimeout(timer);
   }

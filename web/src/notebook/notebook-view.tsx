@@ -4,17 +4,17 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/ho
 import { signal } from '@preact/signals';
 import { t } from '../i18n';
 import { api, newId, type Settings, type Token } from '../lib/api';
-import { num } from '../lib/format';
+import { bytes, num } from '../lib/format';
 import { useShortcuts } from '../lib/keys';
 import { recall, remember } from '../lib/keep';
 import { go } from '../lib/router';
-import { answer, begin, goOn, patch, removeChat, rename, saveState, show, stop } from '../store/actions';
+import { answer, begin, chatTitle, goOn, patch, removeChat, rename, saveState, show, stop } from '../store/actions';
 import { attempt, boot } from '../store/store';
 import type { Tree } from '../store/tree';
 import { streamed } from '../store/watch';
 import { Button, Empty, IconButton, Menu, MenuButton } from '../ui/parts';
 import { ChatSettings } from '../chat/chat-settings';
-import { chatTitle, useTree } from '../chat/chat-view';
+import { useTree } from '../chat/chat-view';
 import { PhaseLine, Versions } from '../chat/message';
 import { ModelPicker } from '../chat/model-picker';
 import { plan } from './pieces';
@@ -201,7 +201,7 @@ function Book({ tr }: { tr: Tree | null }) {
           {c && <IconButton icon="sliders" label={t('compose.settings')} onClick={() => setSettings(true)} />}
           {c && <Menu label={t('chat.actions', { title: chatTitle(c) })} items={[
             { label: t('nb.new'), icon: 'plus', run: () => go('/notebook') }, { label: t('rename'), icon: 'edit', run: () => void rename(c) },
-            ...(leaf && boot.value?.features.states ? [{ label: t('state.save'), icon: 'save' as const, run: () => void saveState(leaf, (k, b) => t('state.saved', { n: num(k), bytes: String(b) })) }] : []),
+            ...(leaf && boot.value?.features?.states ? [{ label: t('state.save'), icon: 'save' as const, run: () => void saveState(leaf, chatTitle(c), (k, b) => t('state.saved', { n: num(k), bytes: bytes(b) })) }] : []),
             null, { label: t('delete'), icon: 'trash', danger: true, run: () => void removeChat(c) }]} />}
         </div>
       </header>

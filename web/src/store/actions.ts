@@ -2,7 +2,7 @@
 import { t } from '../i18n';
 import { api, newId, type Chat, type Settings } from '../lib/api';
 import { saveFile } from '../lib/files';
-import { remember } from '../lib/keep';
+import { recall, remember } from '../lib/keep';
 import { go } from '../lib/router';
 import { notice } from '../lib/say';
 import { ask } from '../ui/parts';
@@ -92,8 +92,9 @@ export async function rename(c: Chat): Promise<void> {
 
 export async function removeChat(c: Chat): Promise<void> {
   if (!(await ask({ title: t('chat.delete.title'), text: t('chat.delete.text'), yes: t('delete'), danger: true }))) return;
-  if (!(await attempt(() => api.deleteChat(c.id)))) return;
-  remember('draft.' + c.id, null);
+  const draft = recall('draft.' + c.id);
+  remember('draft.' + c.id, null); // first: what is typed in a chat that somebody else deletes is kept, here it is not meant to be
+  if (!(await attempt(() => api.deleteChat(c.id)))) { remember('draft.' + c.id, draft); return; }
   dropChat(c.id);
 }
 
@@ -112,8 +113,13 @@ export async function newFolder(): Promise<string | null> {
 
 export async function exportChat(c: Chat, format: 'json' | 'markdown', leaf?: string | null): Promise<void> {
   const r = await attempt(() => api.exportChat(c.id, format, leaf));
-  if (r) await saveFile(r, `${(c.title || 'chat').replace(/[^\p{L}\p{N} _-]/gu, '').slice(0, 60) || 'chat'}.${format === 'json' ? 'json' : 'md'}`);
+  if (r) await saveFile(r, `${fileName(c.title)}.${format === 'json' ? 'json' : 'md'}`);
 }
+
+/** Its title, or how it begins. */
+export const chatTitle = (c: Chat): string => c.title || c.preview.slice(0, 60) || t('chat.untitled');
+
+const fileName = (title: string): string => title.replace(/[^\p{L}\p{N} _-]/gu, '').trim().slice(0, 60) || 'chat';
 
 export async function importChats(files: File[]): Promise<void> {
   for (const f of files) {
@@ -126,20 +132,20 @@ export async function importChats(files: File[]): Promise<void> {
   }
 }
 
-export async function saveState(node: string, tokensText: (n: number, b: number) => string): Promise<boolean> {
+export async function saveState(node: string, title: string, tokensText: (n: number, b: number) => string): Promise<boolean> {
   const s = await attempt(() => api.saveState(node));
   if (!s) return false;
   const r = await attempt(() => api.stateFile(s.id));
   if (!r) return false;
-  await saveFile(r, `${node.slice(0, 8)}.zambastate`);
+  await saveFile(r, `${fileName(title)}.zambastate`);
   notice(tokensText(s.tokens, s.bytes));
   return true;
 }
 
-export async function openState(file: File, kind: 'chat' | 'notebook' = 'chat'): Promise<void> {
-  const s = await attempt(() => api.putState(file, boot.value?.model ?? ''));
+export async function openState(file: File, model: string | null, kind: 'chat' | 'notebook' = 'chat'): Promise<void> {
+  const s = await attempt(() => api.putState(file, model ?? boot.value?.model ?? ''));
   if (!s) return;
-  const tr = await begin({ kind, state: s.id, title: file.name.replace(/\.\w+$/, '') });
+  const tr = await begin({ kind, state: s.id, title: file.name.replace(/\.\w+$/, ''), ...(model ? { model } : {}) });
   if (!tr) return;
   go(`/${kind === 'notebook' ? 'notebook' : 'c'}/${tr.chat.value.id}`);
   notice(t('state.opened'));

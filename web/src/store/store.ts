@@ -52,7 +52,7 @@ export function explain(e: unknown): string {
   if (e.code === 'answer_under_way') return t('err.busy');
   if (e.status === 404 && /^(chat|node|not)_?/.test(e.code)) return t('err.gone');
   if (e.status === 429 || (e.status === 503 && e.retryAfter)) return t('err.wait', { n: e.retryAfter || 1 });
-  if (e.code === 'history_read_only') return t('hist.read_only');
+  if (e.code === 'history_read_only') return boot.value?.history.reason === 'newer' ? t('hist.read_only') : e.message;
   return e.message;
 }
 
@@ -96,7 +96,13 @@ export function dropChat(id: string): void {
   const tr = trees.get(id);
   trees.delete(id);
   if (tr) for (const x of tr.nodes.keys()) unwatch(x);
-  if (route.value.params.chat === id) { notice(t('chat.deleted')); go('/'); }
+  if (route.value.params.chat !== id) return;
+  // what was being typed there goes on at the first page
+  const draft = recall('draft.' + id);
+  remember('draft.' + id, null);
+  if (draft && !recall('draft.new')) remember('draft.new', draft);
+  notice(t('chat.deleted'));
+  go('/');
 }
 
 export async function loadChats(more = false): Promise<void> {
@@ -235,7 +241,7 @@ async function loop(): Promise<void> {
   let wait = 500;
   for (;;) {
     try {
-      if (!(await start())) { await pause(1e9); continue; }
+      if (!(await start())) { link.value = 'on'; await pause(1e9); continue; }
       const back = link.value === 'lost' && boot.value;
       batch(() => { link.value = 'on'; leaving.value = false; });
       if (back) { notice(t('net.back')); void refreshTrees(); }
@@ -246,6 +252,7 @@ async function loop(): Promise<void> {
       await pause(300);
     } catch (e) {
       if (e instanceof ApiError && e.status === 401) continue;
+      if (e instanceof ApiError && e.code === 'cut') { await pause(200); continue; } // whether the server is there is seen at the next request
       if (e instanceof ApiError && e.status && e.status < 500) { link.value = 'on'; notice(explain(e), 'error'); }
       else link.value = 'lost';
       await pause(wait);

@@ -98,7 +98,7 @@ export function watch(tr: Tree, id: string): void {
         }
       } catch (e) {
         if (e instanceof ApiError && e.status === 404) { ended = true; tr.remove(id); break; }
-        if (e instanceof ApiError && e.status === 0) void import('./store').then((m) => m.lost());
+        if (e instanceof ApiError && e.code === 'unreachable') void import('./store').then((m) => m.lost());
       }
       if (!ended) await new Promise((r) => setTimeout(r, wait));
       wait = Math.min(wait * 1.6, 5000);

@@ -62,16 +62,23 @@ export function Menu({ label, icon, items, class: c, children, up }: {
   useEffect(() => {
     if (!open) return;
     const list = box.current!.querySelector<HTMLElement>('.menu-list')!;
-    const r = box.current!.getBoundingClientRect(), h = list.offsetHeight, w = list.offsetWidth;
-    // fixed, so that no scrolling box cuts it off
-    const below = innerHeight - r.bottom > h + 8 && !up;
-    list.style.top = `${Math.max(8, below ? r.bottom + 4 : r.top - h - 4)}px`;
-    list.style.left = `${Math.max(8, Math.min(innerWidth - w - 8, r.right - w > 8 ? r.right - w : r.left))}px`;
-    entries()[0]?.focus();
+    // above everything: rows of a long list hold what is fixed in them, and later ones lie over it
+    list.showPopover?.();
+    const place = () => {
+      const r = box.current!.getBoundingClientRect(), h = list.offsetHeight, w = list.offsetWidth;
+      if (r.bottom < 0 || r.top > innerHeight) { setOpen(false); return; }
+      const below = innerHeight - r.bottom > h + 8 && !up;
+      list.style.top = `${Math.max(8, Math.min(innerHeight - h - 8, below ? r.bottom + 4 : r.top - h - 4))}px`;
+      list.style.left = `${Math.max(8, Math.min(innerWidth - w - 8, r.right - w > 8 ? r.right - w : r.left))}px`;
+    };
+    place();
+    entries()[0]?.focus({ preventScroll: true });
     const away = (e: Event) => { if (!box.current?.contains(e.target as globalThis.Node)) setOpen(false); };
+    const scrolled = (e: Event) => { if ((e.target as globalThis.Node).contains(box.current)) place(); };
     document.addEventListener('pointerdown', away);
-    document.addEventListener('scroll', away, true);
-    return () => { document.removeEventListener('pointerdown', away); document.removeEventListener('scroll', away, true); };
+    document.addEventListener('scroll', scrolled, true);
+    addEventListener('resize', place);
+    return () => { document.removeEventListener('pointerdown', away); document.removeEventListener('scroll', scrolled, true); removeEventListener('resize', place); };
   }, [open]);
   const onKey = (e: KeyboardEvent) => {
     if (!open) return;
@@ -93,7 +100,7 @@ export function Menu({ label, icon, items, class: c, children, up }: {
         {children ?? <Icon name={icon ?? 'more'} />}
       </button>
       {open && (
-        <div class="menu-list" role="menu" aria-label={label}>
+        <div class="menu-list" role="menu" aria-label={label} popover="manual">
           {items.map((it, i) => it === null ? <hr key={i} /> : (
             <button key={i} type="button" role="menuitem" tabIndex={-1} class={it.danger ? 'danger' : ''} disabled={it.disabled}
               onClick={(e) => { e.preventDefault(); e.stopPropagation(); setOpen(false); box.current?.querySelector('button')?.focus(); it.run(); }}>

@@ -85,7 +85,7 @@ export default function ChartsView() {
       {all && all.length === 0 && (
         <div class="view-card view-nothing">
           <p>{t('charts.none')}</p>
-          <pre tabIndex={0}><code>zamba eval … --needle … --needle-svg runs/needle.svg{'\n'}zamba serve … --runs runs</code></pre>
+          <pre tabIndex={0}><code>zamba eval needle … --haystack book.txt --svg runs/needle.svg{'\n'}zamba quantize --report … -f text.txt -o runs/quality.svg{'\n'}zamba serve … --runs runs</code></pre>
         </div>
       )}
       {all && KINDS.map((kind) => {

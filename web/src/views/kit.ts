@@ -1,6 +1,6 @@
 // kit.ts — what the views that look inside take from the rest of the page, and errors in plain words.
 import { t as text, type Key } from '../i18n';
-import { ApiError, raw } from '../lib/api';
+import { raw } from '../lib/api';
 
 export { get } from '../lib/api';
 
@@ -9,7 +9,4 @@ export const t = (key: string, values?: Record<string, string | number>): string
 
 export const getText = (url: string, signal: AbortSignal): Promise<string> => raw('GET', url, null, { signal }).then((r) => r.text());
 
-export function plain(e: unknown): string {
-  if (e instanceof ApiError) return e.status === 0 ? t('net.lost') : e.message;
-  return e instanceof Error ? e.message : String(e);
-}
+export { explain as plain } from '../store/store';
