@@ -23,6 +23,7 @@ Parts (with sizes, threads, and about how long they take on two cores):
     memory        resident at a context of 4,096                                          15
     kv            8-bit keys and values at depth 16,384, 2.7b                             15
     quant         quantized: decode, prompts, 8 sequences, against the machine, llama.cpp 30
+    quant-few     the same without prompts                                                10
     eight         Zamba2-7B against Llama-3-8B: first token after 2,048, decode           20
     eight-deep    the same at depth 16,384, with memory                                   60
     train         steps of training against transformers                                   5
@@ -359,7 +360,12 @@ class Bench:
         for kind in self.a.types:
             self.quant(model, kind)
 
-    def quant(self, model, kind):
+    def part_quant_few(self, model):
+        """The same without prompts."""
+        for kind in self.a.types:
+            self.quant(model, kind, prompts=False)
+
+    def quant(self, model, kind, prompts=True):
         s, name = self.sizes, f"{model}-{kind}"
         with ExitStack() as stack:
             z = stack.enter_context(self.zamba())
@@ -370,13 +376,17 @@ class Bench:
                 self.open(z, path, t, 2 * s.prompts[1])
                 self.warm(z, t)
                 self.decode_rows(z, l, version, t, name, 2 * s.decode, ("quant-read", "quant-llama"))
-                meter, mine = self.prompt_rows(z, l, version, t, name, ("quant-128", "quant-512"))
-                p = meter.sample(lambda: z.ask("profile", prompt=s.prompts[1]))
-                whole = sum(o["flops"] for o in p["operations"]) / median_of(mine)
-                self.row("quant-whole", name, t, whole / meter.best("int8"), f"{whole / 1e9:.0f} G/s",
-                         f"{meter.best('int8') / 1e9:.0f} G/s", meter, operations=p["operations"])
+                if prompts:
+                    self.quant_prompts(z, l, version, t, name)
                 z.ask("fill", depth=0)
                 self.batch_row(z, t, name, "quant-batch")
+
+    def quant_prompts(self, z, l, version, t, name):
+        meter, mine = self.prompt_rows(z, l, version, t, name, ("quant-128", "quant-512"))
+        p = meter.sample(lambda: z.ask("profile", prompt=self.sizes.prompts[1]))
+        whole = sum(o["flops"] for o in p["operations"]) / median_of(mine)
+        self.row("quant-whole", name, t, whole / meter.best("int8"), f"{whole / 1e9:.0f} G/s",
+                 f"{meter.best('int8') / 1e9:.0f} G/s", meter, operations=p["operations"])
 
     def eight(self, measure):
         """Both do not fit into memory together, so they are measured one after the other."""
@@ -473,7 +483,7 @@ TRAIN_WEIGHTS = 8.09e6
 PARTS = {
     "transformers": ("1.2b",), "decode": ("1.2b", "2.7b", "7b"), "prefill": ("1.2b", "2.7b"), "batch": ("1.2b",),
     "busy": ("1.2b",), "depth": ("1.2b",), "memory": ("1.2b", "2.7b", "7b"), "kv": ("2.7b",), "quant": ("1.2b",),
-    "eight": ("7b",), "eight-deep": ("7b",), "train": ("1.2b",),
+    "quant-few": ("1.2b",), "eight": ("7b",), "eight-deep": ("7b",), "train": ("1.2b",),
 }
 
 
@@ -488,7 +498,8 @@ def write_table(bench, speed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     many = lambda text: [x for x in text.split(",") if x]  # noqa: E731
-    parser.add_argument("--only", type=many, default=list(PARTS), help="parts, with commas between")
+    parser.add_argument("--only", type=many, default=[p for p in PARTS if p != "quant-few"],
+                        help="parts, with commas between")
     parser.add_argument("--models", type=many, default=["1.2b", "2.7b", "7b"], help="1.2b,2.7b,7b; or tiny, to try")
     parser.add_argument("--threads", type=lambda text: [int(x) for x in many(text)], default=[1, 2])
     parser.add_argument("--types", type=many, default=["q8_0", "q4_k_m", "q4_0"], help="quantized types (part quant)")

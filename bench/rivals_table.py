@@ -91,8 +91,8 @@ def table(results):
     rows = newest(results)
     if not rows:
         return ["Nothing was measured yet."]
-    last = max(rows, key=lambda r: r["time"])
-    machine = last["machine"]
+    # parts that open no model (training) do not say what kernels there are
+    machine = max(rows, key=lambda r: (r["machine"]["kernels"] != "", r["time"]))["machine"]
     lines = [f"{machine['cpu']}, {machine['cores']} cores; kernels `{machine['kernels']}`. One thread is measured by its "
              "processor time, more by the wall clock.", ""]
     for threads in sorted({r["threads"] for r in rows}):

@@ -49,7 +49,8 @@ install(FILES ${CMAKE_BINARY_DIR}/packaging/zambaConfig.cmake ${CMAKE_BINARY_DIR
 install(EXPORT zamba NAMESPACE zamba:: FILE zambaTargets.cmake DESTINATION ${ZAMBA_CMAKE_DIR})
 
 # The default model, documents and the sources of the examples.
-install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zamba/models)
+install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/zamba/models
+        PATTERN "starter-zamba2" EXCLUDE)
 install(FILES README.md LICENSE NOTICE CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md"
         PATTERN "screenshots" EXCLUDE)

@@ -15,9 +15,9 @@ run=${2:-build/train}
 [ $# -ge 2 ] && shift 2 || shift
 steps=${*:-tokenizer pretrain anneal sft export}
 zamba=${ZAMBA:-build/release/zamba}
-pretrain_steps=${PRETRAIN_STEPS:-3400}
-anneal_steps=${ANNEAL_STEPS:-1300}
-sft_epochs=${SFT_EPOCHS:-2}
+pretrain_steps=${PRETRAIN_STEPS:-5000}
+anneal_steps=${ANNEAL_STEPS:-1500}
+sft_epochs=${SFT_EPOCHS:-1}
 story="Once upon a time"
 
 # The last whole checkpoint of a run.
@@ -56,7 +56,7 @@ for step in $steps; do
         ;;
     sft)
         train sft sft "$(last anneal)" --data "$run/data/talk.jsonl" --valid "$run/data/talk-valid.jsonl" \
-            --too-long cut --sequence-length 512 --batch-size 8 --learning-rate 3e-4 --lr-scheduler cosine \
+            --too-long cut --sequence-length 512 --batch-size 8 --learning-rate 6e-4 --lr-scheduler cosine \
             --warmup-steps 20 \
             --epochs "$sft_epochs" --save-steps 200 --eval-steps 200 --sample-prompt "Tell me a story." \
             --sample-prompt "Who are you?" --sample-steps 200 --seed 3

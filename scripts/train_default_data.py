@@ -81,11 +81,11 @@ def main():
     talk = rows(a.data / "sft/basic_instructions.jsonl") + rows(a.data / "sft/self_instruct_human.jsonl")
     dialogues = rows(a.data / "sft/sgd_chat.jsonl.xz")
     chance.shuffle(dialogues)
-    talk += dialogues[:1500]
+    talk += dialogues[:600]
     for row in rows(a.data / "sft/identity_template.jsonl"):
         filled = re.sub(r"\{\{author\}\}", "the zamba project", re.sub(r"\{\{name\}\}", "Zamba", json.dumps(row)))
-        talk += [json.loads(filled)] * 3
-    talk += passages(a.data / "pretrain-children/train.txt.xz", chance, 1500)
+        talk += [json.loads(filled)] * 12  # who it is: what is asked first
+    talk += passages(a.data / "pretrain-children/train.txt.xz", chance, 2500)
     talk = stories(a.data, chance) + [{"messages": row["messages"]} for row in talk if short(row, 3000)]
     chance.shuffle(talk)
     held = len(talk) // 50

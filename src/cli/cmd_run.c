@@ -11,7 +11,7 @@
 #include "progress.h"
 
 #define STORY_PROMPT  "Once upon a time"
-#define STORY_MESSAGE "Tell me a short story."
+#define STORY_MESSAGE "Tell me a story."
 
 enum { PROMPT_BYTES = 64 << 20, DEFAULT_TOKENS = 256, QUIET_INPUT_MS = 2000 };
 

@@ -14,7 +14,7 @@
 #include "zamba.h"
 
 /* The folder below models/ that is used when no model is named. */
-#define ZAMBA_DEFAULT_MODEL "starter-zamba2"
+#define ZAMBA_DEFAULT_MODEL "zamba2-tales"
 
 #define CLI_PRINTF(text, first) __attribute__((format(printf, text, first)))
 

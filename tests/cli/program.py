@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = ROOT / "models" / "starter-zamba2"
+DEFAULT = ROOT / "models" / "zamba2-tales"  # what the program runs where no model is named
 PROGRAM = os.environ.get("ZAMBA_PROGRAM") or str(ROOT / "build" / "release" / "zamba")
 SANITIZED = bool(os.environ.get("ZAMBA_SANITIZE"))
 TIMEOUT = 300 if SANITIZED else 60

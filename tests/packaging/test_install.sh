@@ -24,8 +24,8 @@ DESTDIR=$work/root cmake --install "$ZAMBA_BUILD" --prefix $prefix >"$work/insta
 mv "$manifest" "$work/manifest"
 [ ! -f "$work/manifest.kept" ] || mv "$work/manifest.kept" "$manifest"
 
-for file in bin/zamba include/zamba.h share/man/man1/zamba.1 share/zamba/models/starter-zamba2/config.json \
-    share/zamba/models/starter-zamba2/model.safetensors share/bash-completion/completions/zamba; do
+for file in bin/zamba include/zamba.h share/man/man1/zamba.1 share/zamba/models/zamba2-tales/config.json \
+    share/zamba/models/zamba2-tales/model.safetensors share/bash-completion/completions/zamba; do
     [ -s "$root/$file" ] || fail "$file was not installed"
 done
 pc=$(find "$root" -name zamba.pc)
@@ -40,7 +40,7 @@ done
 PKG_CONFIG_PATH=$(dirname "$pc")
 export PKG_CONFIG_PATH
 cd "$work"
-model=$root/share/zamba/models/starter-zamba2
+model=$root/share/zamba/models/zamba2-tales
 for name in generate chat batch; do
     # shellcheck disable=SC2046
     "${CC:-cc}" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror "$project/examples/$name.c" -o "$name" \
