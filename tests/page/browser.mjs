@@ -65,6 +65,20 @@ export async function opened(browser, url, { allowed = null, context: given = nu
   return page;
 }
 
+/** What the server says of itself, changed on its way to the page. A server that is away stays away. Returns what ends it. */
+export async function bootstrapped(page, change) {
+  const handler = async (route) => {
+    try {
+      const reply = await route.fetch();
+      await route.fulfill({ response: reply, json: change(await reply.json()) });
+    } catch {
+      await route.abort().catch(() => {}); // the page may be closed already
+    }
+  };
+  await page.route('**/page/v1/bootstrap', handler);
+  return () => page.unroute('**/page/v1/bootstrap', handler);
+}
+
 /** axe-core over what is shown; no finding of any impact is let through. */
 export async function accessible(page, what) {
   if (!page.axed) {

@@ -28,7 +28,7 @@ if (lacking && !args.list) {
 const options = {
   root,
   program: args.server ?? process.env.ZAMBA_PROGRAM ?? join(root, 'build/release/zamba'),
-  model: args.model ?? join(root, 'models/starter-zamba2'),
+  model: args.model ?? join(root, 'models/zamba2-tales'),
   dist: args.dist ? resolve(args.dist) : null,
   screenshots: args.screenshots ?? null,
   /** A loaded machine is no fault of the page: bounds of time are multiplied by this. */
@@ -56,6 +56,9 @@ const ended = async () => {
   await browser.close().catch(() => {});
   await server?.end();
 };
+// what nobody waits for (a handler of requests, say) fails the test under way, not the whole run
+let stray = null;
+process.on('unhandledRejection', (e) => (stray ? stray(e) : console.log(`        between two tests: ${e?.stack ?? e}`)));
 process.on('SIGINT', () => void ended().then(() => process.exit(130)));
 for (const t of wanted) {
   const start = Date.now();
@@ -68,8 +71,16 @@ for (const t of wanted) {
     if (!server.alive) await server.start();
     // every wait has its own bound; this one is for what waits in the page or beside it
     let timer;
-    const hung = new Promise((_, no) => (timer = setTimeout(() => no(new Error('it hangs')), 300000 * options.patience)));
-    const said = await Promise.race([t.run({ browser, server, options, url: server.url }), hung]).finally(() => clearTimeout(timer));
+    const hung = new Promise((_, no) => {
+      timer = setTimeout(() => no(new Error('it hangs')), 300000 * options.patience);
+      stray = no;
+    });
+    const run = t.run({ browser, server, options, url: server.url });
+    run.catch(() => {}); // of a test that has failed already nobody hears more
+    const said = await Promise.race([run, hung]).finally(() => {
+      clearTimeout(timer);
+      stray = null;
+    });
     passed++;
     console.log(`ok      ${t.name} (${((Date.now() - start) / 1000).toFixed(1)} s)${typeof said === 'string' ? ` — ${said}` : ''}`);
   } catch (e) {

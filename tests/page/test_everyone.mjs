@@ -119,7 +119,13 @@ Object.assign(tests, {
   async 'reduced motion'({ browser, server: s, url }) {
     const page = await opened(browser, url, { ...phone, reducedMotion: 'reduce' });
     await page.goTo((await views(s)).chat);
-    await page.getByRole('button', { name: 'Open or close the sidebar' }).first().click();
+    // the drawer is there at once, with all that is in it
+    const late = await page.getByRole('button', { name: 'Open or close the sidebar' }).first().evaluate(async (button) => {
+      button.click();
+      while (!document.querySelector('.shell.drawer')) await new Promise((r) => setTimeout(r));
+      return [...document.querySelectorAll('.side, .side *')].filter((e) => getComputedStyle(e).visibility !== 'visible').length;
+    });
+    assert.equal(late, 0, 'parts of the drawer not yet to be seen');
     const moving = await page.evaluate(() => [...document.querySelectorAll('*')].map((e) => getComputedStyle(e)).filter((c) => c.transitionDuration.split(',').some((d) => parseFloat(d) > 0.02) || (c.animationName !== 'none' && parseFloat(c.animationDuration) > 0.02)).length);
     assert.equal(moving, 0);
     assert.equal(await page.evaluate(() => document.getAnimations().filter((a) => a.effect.getComputedTiming().activeDuration > 20).length), 0);

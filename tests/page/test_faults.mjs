@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { closeSync, cpSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { answers, ended, field, longAnswers, menu, mine, newest, say, stopped, textOf, type, writing } from './acts.mjs';
-import { accessible, opened, skip, until } from './browser.mjs';
+import { accessible, bootstrapped, opened, skip, until } from './browser.mjs';
 import { Line, withServer } from './server.mjs';
 
 export const server = {};
@@ -90,11 +90,7 @@ export const tests = {
     await page.goTo(`/c/${id}`);
     await answers(page).first().waitFor();
     await type(page, 'half a thought');
-    const other = async (route) => {
-      const reply = await route.fetch();
-      await route.fulfill({ response: reply, json: { ...(await reply.json()), build: 'another', version: '9.9.9' } });
-    };
-    await page.route('**/page/v1/bootstrap', other);
+    const same = await bootstrapped(page, (boot) => ({ ...boot, build: 'another', version: '9.9.9' }));
     await s.stop();
     await s.start();
     const said = page.getByText('The server is of another version than this page.');
@@ -107,7 +103,7 @@ export const tests = {
     await page.getByRole('heading', { name: 'This view could not be loaded' }).first().waitFor();
     await accessible(page, 'a view that could not be loaded');
     await page.unroute('**/assets/help-view*');
-    await page.unroute('**/page/v1/bootstrap', other);
+    await same();
     await page.locator('.banner').getByRole('button', { name: 'Reload' }).click();
     await page.getByRole('heading', { name: 'Keyboard and help' }).waitFor();
     assert.equal(await said.isVisible(), false);
@@ -118,11 +114,7 @@ export const tests = {
 
   async 'a server that says less than this page knows of'({ browser, url }) {
     const page = await opened(browser, url);
-    await page.route('**/page/v1/bootstrap', async (route) => {
-      const reply = await route.fetch();
-      const { version, needs_key, authorized, model } = await reply.json();
-      await route.fulfill({ response: reply, json: { version, needs_key, authorized, model, protocol: 0, build: '' } });
-    });
+    await bootstrapped(page, ({ version, needs_key, authorized, model }) => ({ version, needs_key, authorized, model, protocol: 0, build: '' }));
     for (const path of ['/', '/history', '/settings', '/notebook', '/dashboard']) {
       await page.goTo(path);
       await page.getByText('The server is of another version than this page.').waitFor();
@@ -241,6 +233,7 @@ export const tests = {
   },
 
   async 'switching models, and a model that disappears'({ browser, options }) {
+    const first = new RegExp(`^${basename(options.model)}`);
     return withServer(options, withSecond, async (s) => {
       const page = await opened(browser, s.url, { allowed: /status of (404|503)/ });
       await page.goTo('/');
@@ -272,14 +265,14 @@ export const tests = {
       assert.equal(await textOf(mine(page).last()), 'And then?', 'what was typed is kept');
       // another model answers it
       await page.getByRole('button', { name: 'Model: second' }).click();
-      await page.getByRole('menuitem', { name: /^starter/ }).click();
-      await page.getByRole('button', { name: /^Model: starter/ }).waitFor();
+      await page.getByRole('menuitem', { name: first }).click();
+      await page.getByRole('button', { name: new RegExp(`^Model: ${first.source.slice(1)}`) }).waitFor();
       await newest(page).getByRole('button', { name: 'Regenerate' }).click();
       await newest(page).getByText('2/2').waitFor();
       assert.equal(await ended(page), 'done');
       // and it comes back
       s.second();
-      await page.getByRole('button', { name: /^Model: starter/ }).click();
+      await page.getByRole('button', { name: new RegExp(`^Model: ${first.source.slice(1)}`) }).click();
       await page.getByRole('menuitem', { name: /^second/ }).click();
       await page.getByRole('button', { name: 'Model: second' }).waitFor();
       await newest(page).getByRole('button', { name: 'Regenerate' }).click();

@@ -3,7 +3,7 @@
 import { mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import assert from 'node:assert/strict';
-import { opened, skip } from './browser.mjs';
+import { bootstrapped, opened, skip } from './browser.mjs';
 import { prepare, rested, views } from './test_looking.mjs';
 
 export const server = { prepare };
@@ -33,12 +33,7 @@ export const tests = {
     for (const theme of ['light', 'dark']) {
       const page = await opened(browser, url, { colorScheme: theme });
       // where this run keeps its files is nobody's business
-      await page.route('**/page/v1/bootstrap', async (route) => {
-        const reply = await route.fetch();
-        const boot = await reply.json();
-        boot.history.folder = '~/.local/share/zamba';
-        await route.fulfill({ response: reply, json: boot });
-      });
+      await bootstrapped(page, (boot) => ({ ...boot, history: { ...boot.history, folder: '~/.local/share/zamba' } }));
       const cdp = await page.context().newCDPSession(page);
       for (const [name, path] of all) {
         if (name === 'run' || name === 'training') utimesSync(join(s.runs, 'books', 'metrics.jsonl'), new Date(), new Date());
