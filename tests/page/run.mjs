@@ -75,7 +75,7 @@ for (const t of wanted) {
       timer = setTimeout(() => no(new Error('it hangs')), 300000 * options.patience);
       stray = no;
     });
-    const run = t.run({ browser, server, options, url: server.url });
+    const run = Promise.resolve(t.run({ browser, server, options, url: server.url }));
     run.catch(() => {}); // of a test that has failed already nobody hears more
     const said = await Promise.race([run, hung]).finally(() => {
       clearTimeout(timer);

@@ -49,25 +49,34 @@ export const tests = {
     await page.goTo('/');
     for (const m of messages) {
       const id = await s.chat([['user', 'show it'], ['assistant', m.text]]);
-      await page.evaluate((to) => {
-        window.longest = 0;
-        history.pushState(null, '', to);
-        dispatchEvent(new PopStateEvent('popstate'));
-      }, `/c/${id}`);
-      await until(`${m.name} is shown`, async () => page.url().endsWith(id) && (await answers(page).count()) === 1);
-      await page.evaluate(() => new Promise((r) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(r)), 150)));
+      const show = async () => {
+        await page.evaluate((to) => {
+          window.longest = 0;
+          history.pushState(null, '', to);
+          dispatchEvent(new PopStateEvent('popstate'));
+        }, `/c/${id}`);
+        await until(`${m.name} is shown`, async () => page.url().endsWith(id) && (await answers(page).count()) === 1);
+        await page.evaluate(() => new Promise((r) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(r)), 150)));
+        return page.evaluate(() => window.longest);
+      };
+      // a pause may be another program's: from the beginning then, at most twice more, and the shortest counts
+      let longest = await show();
+      for (let again = 0; again < 2 && longest > LONGEST * options.patience; again++) {
+        await page.goTo('/');
+        longest = Math.min(longest, await show());
+      }
       const state = await page.evaluate(() => ({
-        longest: window.longest, ran: [...window.ran, ...(window.__hit ? ['script'] : [])], title: document.title,
+        ran: [...window.ran, ...(window.__hit ? ['script'] : [])], title: document.title,
         scripts: document.querySelectorAll('main script, main iframe, main object, main embed, main form:not(.composer):not(.editor), main style, main link, main base, main meta').length,
         handlers: [...document.querySelectorAll('main .msg-body *')].filter((e) => [...e.attributes].some((a) => /^on/i.test(a.name))).length,
         outside: [...document.querySelectorAll('main .msg-body [src], main .msg-body image')].map((e) => e.getAttribute('src') ?? e.getAttribute('href')).filter((x) => x && !/^(data:image|blob:)/.test(x)),
         links: [...document.querySelectorAll('main .msg-body a[href]')].map((a) => a.getAttribute('href')).filter((h) => !/^(https?:|mailto:|#|\/(?!\/))/i.test(h)),
         wide: document.documentElement.scrollWidth > innerWidth,
       }));
-      assert.deepEqual({ ...state, longest: 0, title: '' }, { longest: 0, title: '', ran: [], scripts: 0, handlers: 0, outside: [], links: [], wide: false }, m.name);
+      assert.deepEqual({ ...state, title: '' }, { title: '', ran: [], scripts: 0, handlers: 0, outside: [], links: [], wide: false }, m.name);
       if (page.faults.length) assert.deepEqual(page.faults, [], m.name);
-      if (state.longest > worst[1]) worst = [m.name, state.longest];
-      if (state.longest > LONGEST * options.patience && state.longest > LONGEST * options.patience * crowd()) slow.push(`${m.name}: ${Math.round(state.longest)} ms`);
+      if (longest > worst[1]) worst = [m.name, longest];
+      if (longest > LONGEST * options.patience && longest > LONGEST * options.patience * crowd()) slow.push(`${m.name}: ${Math.round(longest)} ms`);
       await s.call('DELETE', `/page/v1/chats/${id}`);
     }
     assert.deepEqual(slow, [], 'blocked the page');
