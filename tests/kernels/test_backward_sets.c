@@ -96,6 +96,8 @@ static void outer_of(const zb_kernels *k)
             for (size_t l = 0; l < 6; l++)
                 outer_case(k, sizes[i], sizes[j], sizes[l] * 2 - 1, (int)(i + j) & 1, (int)(i + l) & 1);
     outer_case(k, 5, 200, 300, 1, 1);
+    outer_case(k, 20, 200, 300, 0, 1); /* whole tiles, some, in several pieces */
+    outer_case(k, 20, 200, 300, 0, 0);
 }
 
 /* ---- rows ---- */

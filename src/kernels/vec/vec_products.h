@@ -15,6 +15,7 @@
 #define ZB_VEC_PRODUCTS_H
 
 #define WEIGHT_BLOCK ((size_t)192 << 10) /* bytes of weights kept in the second-level cache */
+#define OUTER_R      6                   /* rows of a tile of outer, OUT_V vectors wide      */
 
 #define ELEMENT(t) ((size_t)((t) == ZB_F32 ? 4 : 2))
 
@@ -327,21 +328,62 @@ static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const f
     }
 }
 
+/* R rows of a whole strip, whose piece of b lies together. Meanwhile the next tile's rows of a are fetched: where they
+ * are columns of a matrix, each number is in a line of its own. */
+INLINE void outer_strip(float *o, size_t ld_o, const float *a, size_t row_a, size_t step_a, const float *piece,
+                        size_t n, int fresh, const int R)
+{
+    vf acc[OUTER_R][OUT_V];
+    UNROLL
+    for (int r = 0; r < R; r++)
+        UNROLL
+    for (int v = 0; v < OUT_V; v++)
+        acc[r][v] = fresh ? v_zero() : v_load(o + (size_t)r * ld_o + v * VW);
+    for (size_t s = 0; s < n; s++, piece += OUT_V * VW, a += step_a) {
+        vf bv[OUT_V];
+        UNROLL
+        for (int v = 0; v < OUT_V; v++)
+            bv[v] = v_load(piece + v * VW);
+        __builtin_prefetch(a + (size_t)R * row_a);
+        UNROLL
+        for (int r = 0; r < R; r++) {
+            const vf av = v_set1(a[(size_t)r * row_a]);
+            UNROLL
+            for (int v = 0; v < OUT_V; v++)
+                acc[r][v] = v_fma(av, bv[v], acc[r][v]);
+        }
+    }
+    UNROLL
+    for (int r = 0; r < R; r++)
+        UNROLL
+    for (int v = 0; v < OUT_V; v++)
+        v_store(o + (size_t)r * ld_o + v * VW, acc[r][v]);
+}
+
 /* A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them: as a
- * copy, for rows a power of two apart would fight for few of its sets. */
+ * copy, for rows a power of two apart would fight for few of its sets. The more of its rows, the seldomer are sums put
+ * down and taken up again. */
 static void outer(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
                   const float *b, size_t ld_b, size_t n, int accumulate)
 {
-    enum { STRIP = OUT_V * VW, SUMS = 64 };
-    for (size_t r = 0; !accumulate && r < rows; r++)
+    enum { STRIP = OUT_V * VW, SUMS = 128 };
+    for (size_t r = 0; !accumulate && n == 0 && r < rows; r++)
         memset(y + r * ld_y, 0, cols * sizeof *y);
     float piece[SUMS * STRIP] __attribute__((aligned(64)));
     for (size_t c = 0; c < cols; c += STRIP)
         for (size_t s = 0; s < n; s += SUMS) {
             const size_t some = min_size(SUMS, n - s), w = min_size(STRIP, cols - c);
+            const int fresh = !accumulate && s == 0;
+            size_t r = 0;
             for (size_t i = 0; i < some; i++)
                 memcpy(piece + i * STRIP, b + (s + i) * ld_b + c, w * sizeof *piece);
-            outer_block(y + c, ld_y, rows, w, a + s * step_a, row_a, step_a, piece, STRIP, some, some);
+            for (; w == STRIP && r + OUTER_R <= rows; r += OUTER_R)
+                outer_strip(y + r * ld_y + c, ld_y, a + r * row_a + s * step_a, row_a, step_a, piece, some, fresh,
+                            OUTER_R);
+            for (size_t i = r; fresh && i < rows; i++)
+                memset(y + i * ld_y + c, 0, w * sizeof *y);
+            outer_block(y + r * ld_y + c, ld_y, rows - r, w, a + r * row_a + s * step_a, row_a, step_a, piece, STRIP,
+                        some, some);
         }
 }
 
