@@ -12,6 +12,7 @@ struct zamba_backbone_stream {
     unsigned char *bad;      /* [batch]: the last output was not finite  */
     zb_bb_work work;         /* for `batch` rows                         */
     void *own;               /* NULL: the memory is the caller's         */
+    size_t bytes;            /* of this and all that belongs to it       */
 };
 
 static size_t up(size_t n)
@@ -69,7 +70,7 @@ zamba_status zamba_backbone_stream_place(zamba_backbone_stream **out, const zamb
     memset(memory, 0, need); /* states begin with zeros, and every page is there before the first step */
     zamba_backbone_stream *s = memory;
     char *at = memory;
-    *s = (zamba_backbone_stream){.b = b, .batch = batch};
+    *s = (zamba_backbone_stream){.b = b, .batch = batch, .bytes = need};
     s->segments = (zb_bb_segment *)(void *)(at += part[0]);
     s->bad = (unsigned char *)(at += part[1]);
     at += part[2];
@@ -143,6 +144,55 @@ zamba_status zamba_backbone_step(zamba_backbone_stream *s, const float *frames, 
                 st = fail_bad(i, err);
             }
     return st;
+}
+
+/* ---- caches ---- */
+
+/* Times that all is read: a line that was read but once is the first to be thrown out again (third-level caches that
+ * take what the second throws out). */
+#define WARM_ROUNDS 2
+
+typedef struct reader {
+    const zb_kernels *k;
+    uint64_t sum;
+} reader;
+
+static void read_bytes(reader *r, const void *p, size_t n)
+{
+    r->sum += r->k->read_sum(p, n);
+}
+
+static void read_floats(reader *r, const zamba_backbone *b, size_t offset, size_t n)
+{
+    if (offset != ZB_BB_NONE)
+        read_bytes(r, b->params + offset, n * sizeof(float));
+}
+
+/* Heads are not packed: zamba_backbone_logits reads them as they stand. */
+static void read_heads(reader *r, const zamba_backbone *b)
+{
+    for (size_t i = 0; i < b->plan.o.n_heads; i++) {
+        const zb_bb_linear *hidden = &b->plan.bb_heads[i].hidden, *out = &b->plan.bb_heads[i].out;
+        read_floats(r, b, hidden->w, hidden->out * hidden->in);
+        read_floats(r, b, out->w, out->out * out->in);
+    }
+}
+
+void zamba_backbone_warm(const zamba_backbone_stream *s)
+{
+    const zamba_backbone *b = s->b;
+    reader r = {.k = b->k};
+    for (int round = 0; round < WARM_ROUNDS; round++) {
+        read_bytes(&r, b->packed_data, b->packed_bytes);
+        read_bytes(&r, b->derived, b->plan.derived_floats * sizeof(float));
+        for (size_t i = 0; i < b->plan.n_params; i++) /* biases, norms, D */
+            if (b->plan.params[i].n_dims == 1)
+                read_floats(&r, b, b->plan.params[i].offset, b->plan.params[i].count);
+        read_heads(&r, b);
+        read_bytes(&r, s, s->bytes);
+    }
+    volatile uint64_t kept = r.sum; /* else nothing need be read */
+    (void)kept;
 }
 
 /* Rows of a feed that are computed together. */

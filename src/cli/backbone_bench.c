@@ -33,7 +33,7 @@ typedef struct times {
 
 typedef struct measured {
     bool there;
-    times step, snapshot, rollback;
+    times step, snapshot, rollback, warm;
     long allocations; /* -1: not counted */
     long faults;      /* pages that came while frames were stepped */
     long growth;      /* bytes that the process has more of at the end than before the first frame; -1: not known */
@@ -203,6 +203,16 @@ static const float *frame_at(const frame_bench *b, uint64_t i)
     return b->frames + (size_t)(i % RING) * b->frame;
 }
 
+/* What an agent does that knows when its frame comes: fill the caches, then wait for the rest. */
+static void warm_up(const frame_bench *b, double start, uint64_t i, measured *m)
+{
+    const double early = 1e-3 * b->args->frames.warm;
+    wait_for(start - early, i, b->args->frames.fps);
+    const double t0 = cli_now();
+    zamba_backbone_warm(b->stream);
+    m->warm.at[m->warm.n++] = cli_now() - t0;
+}
+
 /* Frame i was just stepped: take the stream back to before frame i - 6 and go through the seven again. */
 static zamba_status roll_back(frame_bench *b, uint64_t i, measured *m, zamba_error *err)
 {
@@ -231,6 +241,8 @@ static zamba_status go(frame_bench *b, measured *m, uint64_t n, zamba_error *err
     const double start = cli_now();
     long calls = 0, faults = 0;
     for (uint64_t i = 0; i < n && st == ZAMBA_OK && !cli_signal; i++) {
+        if (b->args->frames.warm > 0)
+            warm_up(b, start, i, m);
         if (fps > 0)
             m->late += !wait_for(start, i, fps);
         alloc_count_reset();
@@ -287,7 +299,9 @@ static int measure(frame_bench *b, const char *path, int kind, measured *m)
     m->step.at = calloc(n, sizeof(double));
     m->snapshot.at = calloc(n, sizeof(double));
     m->rollback.at = calloc(n / ROLLBACK_EVERY + 1, sizeof(double));
-    if (!b->frames || !b->out || !b->again || !b->snapshots || !m->step.at || !m->snapshot.at || !m->rollback.at)
+    m->warm.at = calloc(n, sizeof(double));
+    if (!b->frames || !b->out || !b->again || !b->snapshots || !m->step.at || !m->snapshot.at || !m->rollback.at ||
+        !m->warm.at)
         return cli_error("out of memory");
     uint64_t x = 1;
     size_t ids = 0; /* the last numbers are ids: 0 is one of any table */
@@ -300,7 +314,7 @@ static int measure(frame_bench *b, const char *path, int kind, measured *m)
     /* the arrays are touched now, so that no page comes while frames are stepped */
     memset(b->snapshots, 1, ROLLBACK * b->snapshot);
     for (uint64_t i = 0; i < n; i++)
-        m->step.at[i] = m->snapshot.at[i] = m->rollback.at[i / ROLLBACK_EVERY] = -1;
+        m->step.at[i] = m->snapshot.at[i] = m->warm.at[i] = m->rollback.at[i / ROLLBACK_EVERY] = -1;
     const bool locked = b->realtime && lock_memory();
     snprintf(task, sizeof task, "%s", kinds[kind]);
     progress_begin(&b->bar, (int)b->args->progress, (int)b->args->color, task, "frames", (size_t)n);
@@ -311,6 +325,7 @@ static int measure(frame_bench *b, const char *path, int kind, measured *m)
     qsort(m->step.at, m->step.n, sizeof(double), by_value);
     qsort(m->snapshot.at, m->snapshot.n, sizeof(double), by_value);
     qsort(m->rollback.at, m->rollback.n, sizeof(double), by_value);
+    qsort(m->warm.at, m->warm.n, sizeof(double), by_value);
     m->there = st == ZAMBA_OK;
     return st != ZAMBA_OK ? cli_fail(&err) : cli_signal ? 130 : 0;
 }
@@ -398,12 +413,12 @@ static json_t *times_json(const times *t)
 
 static json_t *measured_json(const measured *m)
 {
-    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:f}", "step", times_json(&m->step),
-                     "snapshot", times_json(&m->snapshot), "rollback", times_json(&m->rollback), "allocations",
-                     (json_int_t)m->allocations, "page_faults", (json_int_t)m->faults, "memory_growth_bytes",
-                     (json_int_t)m->growth, "stream_bytes", (json_int_t)m->stream_bytes, "model_bytes",
-                     (json_int_t)m->model_bytes, "same_after_rollback", m->same, "late_frames", (json_int_t)m->late,
-                     "seconds", cli_round(m->seconds, 3));
+    return json_pack("{s:o, s:o, s:o, s:o*, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:f}", "step", times_json(&m->step),
+                     "snapshot", times_json(&m->snapshot), "rollback", times_json(&m->rollback), "warm",
+                     m->warm.n > 0 ? times_json(&m->warm) : NULL, "allocations", (json_int_t)m->allocations,
+                     "page_faults", (json_int_t)m->faults, "memory_growth_bytes", (json_int_t)m->growth, "stream_bytes",
+                     (json_int_t)m->stream_bytes, "model_bytes", (json_int_t)m->model_bytes, "same_after_rollback",
+                     m->same, "late_frames", (json_int_t)m->late, "seconds", cli_round(m->seconds, 3));
 }
 
 static void print_times(const char *what, const char *kind, const times *t)
@@ -429,6 +444,9 @@ static void print_report(const cli_args *args, const measured *all, const json_t
     for (int i = 0; i < KINDS; i++)
         if (all[i].there)
             print_times("restore + 7 steps", kinds[i], &all[i].rollback);
+    for (int i = 0; i < KINDS; i++)
+        if (all[i].there)
+            print_times("warming before", kinds[i], &all[i].warm);
     const json_t *step = json_object_get(reference, "step_p50_ms"),
                  *window = json_object_get(reference, "window_p50_ms");
     if (step)
@@ -496,6 +514,7 @@ int backbone_bench(const cli_args *args, const char *path)
         free(all[i].step.at);
         free(all[i].snapshot.at);
         free(all[i].rollback.at);
+        free(all[i].warm.at);
     }
     json_decref(reference);
     return code;

@@ -1,7 +1,9 @@
 /* backbone_stream.c — `zamba backbone stream`: frames on standard input, the vector of each on standard output before
- * the next is read, so that a program can wait for it. Nothing is allocated between the first frame and the last. */
+ * the next is read, so that a program can wait for it. Nothing is allocated between the first frame and the last.
+ * Where the pace is known, caches are filled shortly before the next frame is due. */
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,7 +18,17 @@ typedef struct pipe_run {
     size_t batch, in, out, hidden; /* numbers of a frame, of what is written, of a vector; all timelines together */
     float *frame, *vector, *logits;
     uint64_t n_frames, n_skipped;
+    double due; /* when the next frame is expected; 0: not known */
 } pipe_run;
+
+/* Wait for the next frame until it is nearly due, and if it has not come by then, fill the caches. */
+static void wait_warming(const pipe_run *p)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    const double left = p->due - 1e-3 * p->args->frames.warm - cli_now();
+    if (p->due > 0 && left > 0 && poll(&input, 1, (int)ceil(1e3 * left)) == 0)
+        zamba_backbone_warm(p->stream);
+}
 
 /* A whole frame: 1; the end of the input: 0; -1 after a message. */
 static int read_frame(pipe_run *p)
@@ -36,6 +48,8 @@ static int read_frame(pipe_run *p)
             break;
         have += (size_t)got;
     }
+    if (p->args->frames.warm > 0 && p->args->frames.fps > 0)
+        p->due = cli_now() + 1 / p->args->frames.fps;
     if (have == 0 || have == wanted)
         return have == wanted;
     cli_error("standard input ended inside frame %llu: %zu of %zu bytes (a frame is %zu float32)",
@@ -89,6 +103,8 @@ static int open_run(pipe_run *p, const char *path)
         return cli_error("--logits: the model has no heads");
     if (p->args->frames.reencode > 0 && p->batch > 1)
         return cli_error("--reencode goes with one timeline, not --batch %zu", p->batch);
+    if (p->args->frames.reencode > 0 && p->args->frames.warm > 0)
+        return cli_error("--warm goes with steps, not with --reencode");
     p->in = p->batch * (size_t)zamba_backbone_frame_size(o);
     p->hidden = p->batch * (size_t)o->hidden_size;
     p->out = p->args->frames.logits ? p->batch * (size_t)logits : p->hidden;
@@ -111,8 +127,11 @@ int backbone_stream(const cli_args *args, const char *path)
 {
     pipe_run p = {.args = args};
     int code = open_run(&p, path), got = 0;
-    while (code == 0 && (got = read_frame(&p)) > 0)
+    while (code == 0 && (got = read_frame(&p)) > 0) {
         code = answer(&p);
+        if (code == 0)
+            wait_warming(&p);
+    }
     if (got < 0)
         code = 1;
     if (code == 0)

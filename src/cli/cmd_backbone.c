@@ -128,7 +128,8 @@ static int check_verb(const cli_args *args, const char *verb)
                 {"--reencode", f->reencode > 0, "stream"},
                 {"--logits", f->logits, "stream forward"},
                 {"--non-finite skip", f->non_finite == SKIP, "stream"},
-                {"--fps", f->fps > 0, "bench"},
+                {"--fps", f->fps > 0, "bench stream"},
+                {"--warm", f->warm > 0, "bench stream"},
                 {"--load", f->load, "bench"},
                 {"--realtime", f->realtime, "bench"},
                 {"--reference", f->reference != NULL, "bench"}};
@@ -140,6 +141,11 @@ static int check_verb(const cli_args *args, const char *verb)
             continue;
         cli_error("backbone %s: %s goes with %.*s%s%s", verb, only[i].option, (int)n, only[i].verbs,
                   space ? " and " : "", space ? space + 1 : "");
+        return cli_hint(args->command);
+    }
+    if (f->warm > 0 && (f->fps <= 0 || f->warm >= 1e3 / f->fps)) {
+        cli_error("backbone %s: --warm %g wants --fps, and less than the milliseconds from one frame to the next", verb,
+                  f->warm);
         return cli_hint(args->command);
     }
     return 0;

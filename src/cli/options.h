@@ -98,7 +98,7 @@ typedef struct cli_frame_model {
     int64_t batch, reencode, port, name_id, features, heads, mirror, format;
     bool logits, load, realtime, opponents;
     int64_t bench_frames, max_steps, warmup_steps, eval_steps, batch_size;
-    double fps, learning_rate, weight_decay, max_grad_norm;
+    double fps, warm, learning_rate, weight_decay, max_grad_norm;
 } cli_frame_model;
 
 /* Everything the command line said. Text points into argv; numbers were checked against the table's ranges. */

@@ -80,6 +80,7 @@ static int frames_of_a_game(world *x, int n)
     for (int t = 0; t < n; t++) {
         for (size_t i = 0; i < 3 * 38; i++)
             x->frames[i] = i % 38 == 37 ? (float)(t % 4) : (float)((t * 7 + (int)i * 3) % 11) / 11.0f;
+        zamba_backbone_warm(t % 2 ? x->s : x->many);
         bad += zamba_backbone_step(x->s, x->frames, x->out, &err) != ZAMBA_OK;
         bad += zamba_backbone_logits(x->b, x->out, 1, x->logits, &err) != ZAMBA_OK;
         bad += zamba_backbone_step(x->many, x->frames, x->out, &err) != ZAMBA_OK;

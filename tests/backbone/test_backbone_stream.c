@@ -268,6 +268,42 @@ static void test_feed(void **state)
     zamba_backbone_close(b);
 }
 
+/* Filling the caches changes nothing: with and without heads, embeddings, and packed maps of each type. */
+static void test_warm(void **state)
+{
+    (void)state;
+    for (int w = ZAMBA_BACKBONE_F32; w <= ZAMBA_BACKBONE_INT8; w++) {
+        zamba_error err;
+        zamba_backbone *b;
+        zamba_backbone_run run = zamba_backbone_run_defaults();
+        zamba_backbone_options o = zamba_backbone_defaults();
+        o.embed_dim = E;
+        o.hidden_size = H;
+        o.num_layers = 3;
+        o.heads = zamba_backbone_controller_heads();
+        o.n_heads = ZAMBA_BACKBONE_CONTROLLER_HEADS;
+        run.weights = (zamba_backbone_weights)w;
+        CHECK_OK(zamba_backbone_create(&b, &o, &run, 3, &err), err);
+        zamba_backbone_stream *s = open_stream(b, 1), *plain = open_stream(b, 1);
+        float *frames = random_frames(20, E, 8), out[H], want[H];
+        for (size_t t = 0; t < 20; t++) {
+            void *before = snapshot_of(b, s, 0);
+            zamba_backbone_warm(s);
+            void *after = snapshot_of(b, s, 0);
+            assert_memory_equal(before, after, zamba_backbone_snapshot_bytes(b));
+            free(before);
+            free(after);
+            step(s, frames + t * E, out);
+            step(plain, frames + t * E, want);
+            assert_memory_equal(out, want, sizeof out);
+        }
+        free(frames);
+        zamba_backbone_stream_close(s);
+        zamba_backbone_stream_close(plain);
+        zamba_backbone_close(b);
+    }
+}
+
 /* Frames that are no numbers: refused with everything as it was, or passed when that is asked for. */
 static void test_not_finite(void **state)
 {
@@ -521,10 +557,10 @@ static void test_embeddings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_36000_frames), cmocka_unit_test(test_rollback),   cmocka_unit_test(test_bad_snapshots),
-        cmocka_unit_test(test_batch),        cmocka_unit_test(test_feed),       cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_poisoned),     cmocka_unit_test(test_window),     cmocka_unit_test(test_forward_batches),
-        cmocka_unit_test(test_own_memory),   cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_36000_frames),    cmocka_unit_test(test_rollback),   cmocka_unit_test(test_bad_snapshots),
+        cmocka_unit_test(test_batch),           cmocka_unit_test(test_feed),       cmocka_unit_test(test_warm),
+        cmocka_unit_test(test_not_finite),      cmocka_unit_test(test_poisoned),   cmocka_unit_test(test_window),
+        cmocka_unit_test(test_forward_batches), cmocka_unit_test(test_own_memory), cmocka_unit_test(test_embeddings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

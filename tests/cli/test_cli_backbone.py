@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -234,6 +235,32 @@ class Backbone(unittest.TestCase):
                          "none").out
         self.assertIn("restore + 7 steps", text)
         self.assertNotIn("f32", text)
+        self.assertNotIn("warming", text)
+        warmed = self.good("bench", *SMALL, "-n", 130, "--weights", "int8", "--fps", 500, "--warm", 1, "--json",
+                           "--progress", "none").json["weights"]["int8"]
+        self.assertEqual(warmed["warm"]["n"], 130)
+        self.assertTrue(warmed["same_after_rollback"])
+        self.assertIn(warmed["allocations"], (-1,) if SANITIZED else (0,))
+
+    def test_stream_warmed(self):
+        """Frames that come late, early and in pieces: the same vectors as without."""
+        model = self.model()
+        frames = numbers(5 * 6)
+        plain = self.good("stream", model, stdin=frames).raw
+        child = subprocess.Popen([PROGRAM, "backbone", "stream", str(model), "--fps", "100", "--warm", "2"],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.addCleanup(child.kill)
+        for i in range(0, len(frames), 20):
+            child.stdin.write(frames[i:i + 7])
+            child.stdin.flush()
+            time.sleep((0, 0.02, 0.009)[i // 20 % 3])
+            child.stdin.write(frames[i + 7:i + 20])
+            child.stdin.flush()
+            time.sleep((0.03, 0, 0.01)[i // 20 % 3])
+        child.stdin.close()
+        self.assertEqual(child.stdout.read(), plain)
+        child.stdout.close()
+        self.assertEqual(child.wait(), 0)
 
     def test_wrong(self):
         model = self.model()
@@ -259,7 +286,10 @@ class Backbone(unittest.TestCase):
                 (("forward", model), b"abc", 1, "float32"),
                 (("forward", model, "--frames", bad), b"", 1, "no safetensors file"),
                 (("forward", model, "--frames", CASES / "every3_of_7" / "weights.safetensors"), b"", 1, "frames"),
-                (("info", model, "--fps", 60), b"", 2, "--fps goes with bench"),
+                (("info", model, "--fps", 60), b"", 2, "--fps goes with bench and stream"),
+                (("bench", *SMALL, "--warm", 1), b"", 2, "--warm 1 wants --fps"),
+                (("stream", model, "--warm", 20, "--fps", 60), b"", 2, "less than the milliseconds"),
+                (("stream", model, "--warm", 2, "--fps", 60, "--reencode", 4), b"", 1, "--warm goes with steps"),
                 (("stream", model, "--all"), b"", 2, "--all goes with forward"),
                 (("bench", *SMALL, "--logits"), b"", 2, "--logits goes with stream and forward"),
                 (("forward", model, "--non-finite", "skip"), b"", 2, "goes with stream"),

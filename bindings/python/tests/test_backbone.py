@@ -55,6 +55,22 @@ def test_snapshot(backbone):
             s.restore(state[:-1])
 
 
+def test_warm(backbone):
+    x = frames(12)
+    want = backbone.forward(x, "all")
+    backbone.reset()
+    got = []
+    for row in x:
+        backbone.warm()
+        got.append(backbone.step(row))
+    np.testing.assert_array_equal(np.stack(got), want)
+    with backbone.stream(2) as s:
+        s.warm()
+        assert s.frame(1) == 0
+    with pytest.raises(zamba.ZambaError):
+        s.warm()
+
+
 def test_no_copies(backbone):
     out = np.empty(32, np.float32)
     assert backbone.step(frames(1)[0], out=out) is out
