@@ -108,7 +108,7 @@ export const tests = {
     await ended(page);
     await page.goTo(`/c/${chatId(page)}/tree`);
     await page.getByRole('heading', { name: 'Branches' }).first().waitFor();
-    assert.match(await page.locator('main').innerText(), /in memory|read again|kept/i);
+    await page.getByText(/States in memory: /).waitFor();
     await page.goTo(`/compare/${chatId(page) ?? page.url().split('/')[4]}`);
     await page.getByRole('heading', { name: 'Side by side' }).first().waitFor();
     page.quiet();

@@ -22,37 +22,34 @@ async function load(s, ms) {
   for (const id of chats) await s.call('DELETE', `/page/v1/chats/${id}`);
 }
 
-export const tests = {
-  async 'every view'({ browser, server: s, url, options }) {
+export const tests = {};
+for (const theme of ['light', 'dark'])
+  tests[`every view, ${theme}`] = async ({ browser, server: s, url, options }) => {
     if (!options.screenshots) throw skip('no --screenshots FOLDER');
     const folder = options.screenshots;
     mkdirSync(folder, { recursive: true });
     const only = process.env.ZAMBA_PAGE_VIEWS?.split(',');
-    if (!only) for (const f of readdirSync(folder).filter((x) => x.endsWith('.webp'))) rmSync(join(folder, f));
+    if (!only) for (const f of readdirSync(folder).filter((x) => x.includes(`-${theme}-`) && x.endsWith('.webp'))) rmSync(join(folder, f));
     const all = Object.entries(await views(s)).filter(([name]) => !only || only.includes(name));
-    for (const theme of ['light', 'dark']) {
-      const page = await opened(browser, url, { colorScheme: theme });
-      // where this run keeps its files is nobody's business
-      await bootstrapped(page, (boot) => ({ ...boot, history: { ...boot.history, folder: '~/.local/share/zamba' } }));
-      const cdp = await page.context().newCDPSession(page);
-      for (const [name, path] of all) {
-        if (name === 'run' || name === 'training') utimesSync(join(s.runs, 'books', 'metrics.jsonl'), new Date(), new Date());
-        await page.goTo(path);
-        await rested(page);
-        if (name === 'dashboard') await load(s, 9000);
-        for (const [width, height] of WIDTHS) {
-          await page.setViewportSize({ width, height });
-          await page.evaluate(() => document.querySelector('.view-scroll')?.scrollTo(0, 0));
-          await page.waitForTimeout(400);
-          const { data } = await cdp.send('Page.captureScreenshot', { format: 'webp', quality: 80 });
-          writeFileSync(join(folder, `${name}-${theme}-${width}.webp`), Buffer.from(data, 'base64'));
-        }
+    const page = await opened(browser, url, { colorScheme: theme });
+    // where this run keeps its files is nobody's business
+    await bootstrapped(page, (boot) => ({ ...boot, history: { ...boot.history, folder: '~/.local/share/zamba' } }));
+    const cdp = await page.context().newCDPSession(page);
+    for (const [name, path] of all) {
+      if (name === 'run' || name === 'training') utimesSync(join(s.runs, 'books', 'metrics.jsonl'), new Date(), new Date());
+      await page.goTo(path);
+      await rested(page);
+      if (name === 'dashboard') await load(s, 9000);
+      for (const [width, height] of WIDTHS) {
+        await page.setViewportSize({ width, height });
+        await page.evaluate(() => document.querySelector('.view-scroll')?.scrollTo(0, 0));
+        await page.waitForTimeout(400);
+        const { data } = await cdp.send('Page.captureScreenshot', { format: 'webp', quality: 80 });
+        writeFileSync(join(folder, `${name}-${theme}-${width}.webp`), Buffer.from(data, 'base64'));
       }
-      page.quiet();
-      await page.context().close();
     }
+    page.quiet();
     const bytes = readdirSync(folder).reduce((sum, f) => sum + statSync(join(folder, f)).size, 0);
     assert.ok(bytes < 3e6, `${bytes} bytes of pictures`);
-    return `${readdirSync(folder).length} pictures, ${(bytes / 1e6).toFixed(2)} MB`;
-  },
-};
+    return `${readdirSync(folder).length} pictures in all, ${(bytes / 1e6).toFixed(2)} MB`;
+  };

@@ -36,7 +36,7 @@ export default function Compare({ params }: { params: Record<string, string> }) 
   useEffect(() => { if (tr && left && right && (q.get('left') !== left || q.get('right') !== right)) go(`/compare/${tr.chat.value.id}?left=${left}&right=${right}`, true); }, [tr, left, right]);
   if (failed) return <View title={t('cmp.title')}><Empty icon="warn" title={failed} /></View>;
   if (!tr) return <View title={t('cmp.title')}><p>{t('loading')}</p></View>;
-  const back = <Button icon="left" kind="quiet" onClick={() => go(`/c/${tr.chat.value.id}`)}>{t('tree.back')}</Button>;
+  const back = <Button icon="left" kind="quiet" class="back" onClick={() => go(`/c/${tr.chat.value.id}`)}>{t('tree.back')}</Button>;
   if (!left || !right) return <View title={t('cmp.title')} actions={back}><Empty icon="split" title={t('cmp.need')} /></View>;
   const a = tr.ancestors(left), b = tr.ancestors(right);
   let same = 0;

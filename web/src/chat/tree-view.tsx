@@ -106,7 +106,7 @@ export default function TreeView({ params }: { params: Record<string, string> })
     setChosen(x);
   };
   return (
-    <View wide title={`${t('tree.title')}: ${chatTitle(tr.chat.value)}`} lead={t('tree.lead')} actions={<Button icon="left" kind="quiet" onClick={() => go(back)}>{t('tree.back')}</Button>}>
+    <View wide title={`${t('tree.title')}: ${chatTitle(tr.chat.value)}`} lead={t('tree.lead')} actions={<Button icon="left" kind="quiet" class="back" onClick={() => go(back)}>{t('tree.back')}</Button>}>
       {costs && <div class="row tree-facts"><span class="pill">{t('tree.memory', { a: bytes(costs.cache.bytes), b: bytes(costs.cache.most) })}</span>
         {costs.saved.count > 0 && <span class="pill">{t('tree.savedcount', { n: costs.saved.count })} · {bytes(costs.saved.bytes)}</span>}</div>}
       {first && <div class="banner"><span class="grow">{t('tree.comparewith')}</span><Button onClick={() => setFirst(null)}>{t('cancel')}</Button></div>}
