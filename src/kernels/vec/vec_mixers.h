@@ -200,10 +200,12 @@ INLINE void mamba1_block(float *y, size_t ld_y, float *S, const float *x, size_t
 {
     for (size_t t = 0; t < n; t++) {
         const float *Bt = B + t * ld_bc, *Ct = C + t * ld_bc;
-        float sums[VW] = {0};
+        vf lanes[VW]; /* summed all at once */
+        for (size_t c = 0; c < VW; c++)
+            lanes[c] = v_zero();
         for (size_t c = 0; c < w; c++) {
-            const float step = dt[t * ld_dt + c], xc = x[t * ld_x + c];
-            const vf dtx = v_set1(step * xc);
+            const float step = dt[t * ld_dt + c];
+            const vf dtx = v_set1(step * x[t * ld_x + c]);
             vf sum = v_zero();
             for (size_t s = 0; s < N; s += VW) {
                 const size_t v = min_size(VW, N - s);
@@ -212,11 +214,12 @@ INLINE void mamba1_block(float *y, size_t ld_y, float *S, const float *x, size_t
                 v_store_upto(S + c * N + s, now, v);
                 sum = v_fma(now, v_load_upto(Ct + s, v), sum);
             }
-            sums[c] = v_hsum(sum) + D[c] * xc;
+            lanes[c] = sum;
         }
+        const vf sums = v_fma(v_load_upto(D, w), v_load_upto(x + t * ld_x, w), v_sums(lanes));
         const float *zt = z + t * ld_z;
         const vf gate = z_stride == 1 ? v_load_upto(zt, w) : v_load_strided(zt, z_stride, w);
-        v_store_upto(y + t * ld_y, v_load(sums) * v_silu(gate), w);
+        v_store_upto(y + t * ld_y, sums * v_silu(gate), w);
     }
 }
 
