@@ -51,7 +51,7 @@ function lay(m: ModelPage, width: number) {
     first: turn(start, lane, ends, thick),
     last: turn(start + ends + 2 * gap + pitch * n - (pitch - size), lane, ends, thick),
     width, height: down ? extent + 4 : lane + thick + 26,
-    trunk: down ? `M${lane + thick / 2} ${start}V${start + extent}` : `M${start} ${lane + thick / 2}H${start + extent}`,
+    trunk: down ? `M${lane + thick / 2} ${start + ends}V${start + extent - ends}` : `M${start + ends} ${lane + thick / 2}H${start + extent - ends}`,
   };
 }
 
@@ -121,9 +121,9 @@ export function Layers({ model: m }: { model: ModelPage }) {
               const c = centre(box);
               return (
                 <g key={k} class={`layer-block view-c${(k % 6) + 3} ${block === k ? 'kin' : ''}`}>
-                  <rect x={box.x} y={box.y} width={p.down ? Math.min(box.w + 40, p.width * 0.3) : box.w} height={box.h} rx="8" />
-                  <text x={p.down ? box.x + Math.min(box.w + 40, p.width * 0.3) / 2 : c.x} y={c.y - 3}>{t('layers.block', { block: blockName(k) })}</text>
-                  <text class="small" x={p.down ? box.x + Math.min(box.w + 40, p.width * 0.3) / 2 : c.x} y={c.y + 14}>{count(b.params)} · {t('layers.uses', { n: b.uses })}</text>
+                  <rect x={box.x} y={box.y} width={p.down ? Math.min(box.w + 50, p.width * 0.33) : box.w} height={box.h} rx="8" />
+                  <text x={p.down ? box.x + Math.min(box.w + 50, p.width * 0.33) / 2 : c.x} y={c.y - 3}>{t('layers.block', { block: blockName(k) })}</text>
+                  <text class="small" x={p.down ? box.x + Math.min(box.w + 50, p.width * 0.33) / 2 : c.x} y={c.y + 14}>{count(b.params)} · {t('layers.uses', { n: b.uses })}</text>
                 </g>
               );
             })}
@@ -169,7 +169,7 @@ export function Layers({ model: m }: { model: ModelPage }) {
                 const c = centre(box);
                 return (
                   <g key={i}>
-                    {(p.down || p.pitch > 62) && <text x={c.x} y={c.y + 4}>{p.down ? `${l.index} · ${mixerName(l.mixer)}` : mixerName(l.mixer)}</text>}
+                    {(p.down || box.w > 54) && <text class={p.down || box.w > 76 ? '' : 'small'} x={c.x} y={c.y + 4}>{p.down ? `${l.index} · ${mixerName(l.mixer)}` : mixerName(l.mixer)}</text>}
                     {!p.down && (p.pitch > 17 || i % Math.ceil(20 / p.pitch) === 0) && <text class="small" x={c.x} y={box.y + box.h + 17}>{l.index}</text>}
                   </g>
                 );
