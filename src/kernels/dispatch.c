@@ -17,6 +17,7 @@ static const zb_kernels kernels_ref = {
     .name = "ref",
     .matmul = zb_matmul_ref,
     .outer = zb_outer_ref,
+    .outer_bf16 = zb_outer_bf16_ref,
     .matmul_bf16 = zb_matmul_bf16_ref,
     .matmul_q8 = zb_matmul_q8_ref,
     .panels = zb_panels_ref,
@@ -38,8 +39,8 @@ static const zb_kernels kernels_ref = {
     .scale = zb_scale_ref,
     .glu = zb_glu_ref,
     .add = zb_add_ref,
-    .transpose_to_bf16 = zb_transpose_to_bf16_ref,
-    .transpose_16 = zb_transpose_16_ref,
+    .transpose = zb_transpose_ref,
+    .pair_rows = zb_pair_rows_ref,
     .sum_squares = zb_sum_squares_ref,
     .rmsnorm_backward = zb_rmsnorm_backward_ref,
     .rmsnorm_gated_backward = zb_rmsnorm_gated_backward_ref,
@@ -81,9 +82,10 @@ static const zb_kernels kernels_ref = {
     X(scale)                                                                                                           \
     X(glu)                                                                                                             \
     X(add)                                                                                                             \
-    X(transpose_to_bf16)                                                                                               \
-    X(transpose_16)                                                                                                    \
+    X(transpose)                                                                                                       \
+    X(pair_rows)                                                                                                       \
     X(outer)                                                                                                           \
+    X(outer_bf16)                                                                                                      \
     X(sum_squares)                                                                                                     \
     X(rmsnorm_backward)                                                                                                \
     X(rmsnorm_gated_backward)                                                                                          \

@@ -113,6 +113,19 @@ typedef struct zb_attn_backward {
     float *scratch; /* f32 [zb_attn_backward_scratch(n, head_dim)] */
 } zb_attn_backward;
 
+/* How zb_kernels.outer adds: terms come in rising order of s, whatever other rows and columns are asked for. One chain
+ * of them, begun with 0 or with what y is: then nobody sees into how many calls the terms were cut. Or ZB_OUTER_SUMS
+ * terms are added up, then the next, and these sums in their order: long rows lose less, and so does what joins a large
+ * y. */
+typedef enum zb_outer {
+    ZB_OUTER_SET = 0,
+    ZB_OUTER_ON = 1,
+    ZB_OUTER_SET_SUMS = 2,
+    ZB_OUTER_ADD_SUMS = 3, /* ZB_OUTER_SET_SUMS | ZB_OUTER_ON */
+} zb_outer;
+
+#define ZB_OUTER_SUMS 128
+
 /* See zb_kernels.adamw. */
 typedef struct zb_adamw {
     float lr, b1, b2, eps, decay, c1, c2, g_scale;
@@ -229,15 +242,23 @@ typedef struct zb_kernels {
      * dX stands for the gradient of the loss by X. Gradients by activations are written, gradients by parameters and
      * others that several callers share are added to; each says so. Sums in f32, one order each. */
 
-    /* y[c * ld_y + r] = x[r * ld_x + c], r < rows, c < cols; the first rounds as to_bf16 does, the second moves 16
-     * bits. */
-    void (*transpose_to_bf16)(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
-    void (*transpose_16)(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
+    /* y[c * ld_y + r] = x[r * ld_x + c], r < rows, c < cols, all of 32 bits: f32, or pairs of bf16. */
+    void (*transpose)(void *y, size_t ld_y, const void *x, size_t ld_x, size_t rows, size_t cols);
 
-    /* y[r * ld_y + c] = (accumulate ? y : 0) + sum over s < n, in rising order, of a[r * row_a + s * step_a] *
-     * b[s * ld_b + c];  r < rows, c < cols. */
+    /* Two rows laid together: y[i * ld_y + c] is the pair of x[2 i, c] (its lower half, which in memory comes first on
+     * little-endian machines) and x[2 i + 1, c], or 0 behind the last row; c < cols. x [rows, ld_x] is f32, rounded as
+     * to_bf16 does, or bf16. */
+    void (*pair_rows)(uint32_t *y, size_t ld_y, const void *x, zb_dtype t, size_t ld_x, size_t rows, size_t cols);
+
+    /* y[r * ld_y + c] = (how & ZB_OUTER_ON ? y : 0) + sum over s < n of a[r * row_a + s * step_a] * b[s * ld_b + c];
+     * r < rows, c < cols. */
     void (*outer)(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
-                  const float *b, size_t ld_b, size_t n, int accumulate);
+                  const float *b, size_t ld_b, size_t n, zb_outer how);
+
+    /* The same on pairs of bf16, whose two products are both added; strides and n count pairs. Rounding and denormals
+     * as in matmul_bf16. */
+    void (*outer_bf16)(float *y, size_t ld_y, size_t rows, size_t cols, const void *a, size_t row_a, size_t step_a,
+                       const void *b, size_t ld_b, size_t n, zb_outer how);
 
     /* The sum of x^2, n elements, in f64. */
     double (*sum_squares)(const float *x, size_t n);

@@ -1,7 +1,7 @@
 /* back_products.c — products backwards, and sums over rows. A product y = x w^T gives back dx = dy w and dw += dy^T x:
- * in f32 sums of outer products, which take everything as it stands. In bf16 they are of the kernels' one form (rows
- * times rows of a matrix), once what is multiplied has been transposed: w and x a strip of columns at a time in a
- * worker's scratch, dy once and for all. Every element is summed in one order: over all rows of the microbatch,
+ * sums of outer products. In f32 these take everything as it stands. In bf16 they take pairs of what is summed over: dy
+ * along its rows for dx and along its columns for dw, both made once and for all; w and x in pairs of rows, a strip of
+ * columns at a time in a worker's scratch. Every element is summed in one order: over all rows of the microbatch,
  * whatever the threads. */
 #include <string.h>
 
@@ -38,10 +38,13 @@ static void prepare_task(void *ctx, size_t task, int worker)
     const zb_dy *dy = r->dy;
     const size_t row0 = task * PIECE, row1 = least(row0 + PIECE, dy->rows);
     (void)worker;
-    for (size_t i = row0; i < row1; i++)
+    for (size_t i = row0; i < row1; i++) {
         k->to_bf16(dy->b + i * dy->ld_b, dy->y + i * dy->ld, dy->n);
-    if (dy->t != NULL)
-        k->transpose_16(dy->t + row0, dy->ld_t, dy->b + row0 * dy->ld_b, dy->ld_b, row1 - row0, dy->n);
+        dy->b[i * dy->ld_b + dy->n] = 0; /* of the last pair, if n is odd */
+    }
+    if (dy->pairs != NULL)
+        k->pair_rows(dy->pairs + row0 / 2 * dy->ld_pairs, dy->ld_pairs, dy->b + row0 * dy->ld_b, ZB_BF16, dy->ld_b,
+                     row1 - row0, dy->n);
 }
 
 zb_dy zb_back_prepare(zb_tape *t, const float *y, size_t ld, size_t n, size_t rows, int weights)
@@ -52,8 +55,8 @@ zb_dy zb_back_prepare(zb_tape *t, const float *y, size_t ld, size_t n, size_t ro
         return dy;
     dy.ld_b = 2 * zb_row_length(n / 2 + 1);
     dy.b = take(t, rows * dy.ld_b / 2);
-    dy.ld_t = 2 * zb_row_length(rows / 2 + 1);
-    dy.t = weights ? take(t, n * dy.ld_t / 2) : NULL;
+    dy.ld_pairs = zb_row_length(n);
+    dy.pairs = weights ? take(t, ceil_div(rows, 2) * dy.ld_pairs) : NULL;
     prepare_run r = {t, &dy};
     zb_pool_run_on(t->m->pool, t->m->n_threads_batch, ceil_div(rows, PIECE), prepare_task, &r);
     return dy;
@@ -91,47 +94,44 @@ static void unpack_piece(const zb_tape *t, float *piece, const zb_mat *w, size_t
                           c1 - c0);
 }
 
-/* Columns [c0, c1) of w as rows of bf16: [c1 - c0, w.rows]. */
-static zb_mat transposed_weights(const zb_tape *t, const zb_mat *w, size_t c0, size_t c1, float *scratch)
+/* Columns [c0, c1) of w in pairs of rows: [w.rows / 2, c1 - c0]. */
+static void pair_weights(const zb_tape *t, uint32_t *pairs, const zb_mat *w, size_t c0, size_t c1)
 {
-    const zb_kernels *k = t->pass.k;
-    zb_mat m = {.data = scratch, .rows = c1 - c0, .cols = w->rows, .dtype = ZB_BF16};
-    m.ld = 2 * zb_row_length(w->rows / 2 + 1);
-    if (w->dtype == ZB_BF16) {
-        k->transpose_16((uint16_t *)scratch, m.ld, (const uint16_t *)w->data + c0, w->ld, w->rows, c1 - c0);
-        return m;
-    }
+    const size_t cols = c1 - c0;
     float piece[PIECE * WIDE];
+    if (w->dtype == ZB_BF16) {
+        t->pass.k->pair_rows(pairs, cols, (const uint16_t *)w->data + c0, ZB_BF16, w->ld, w->rows, cols);
+        return;
+    }
     for (size_t r = 0; r < w->rows; r += PIECE) {
         const size_t n = least(PIECE, w->rows - r);
         unpack_piece(t, piece, w, r, n, c0, c1);
-        k->transpose_to_bf16((uint16_t *)scratch + r, m.ld, piece, WIDE, n, c1 - c0);
+        t->pass.k->pair_rows(pairs + r / 2 * cols, cols, piece, ZB_F32, WIDE, n, cols);
     }
-    return m;
 }
 
 /* dx [rows from row0 on, columns from c0 on] [+]= dy w in f32. */
 static void times_weights(const zb_tape *t, float *dx, size_t ld_dx, const zb_dy *dy, size_t row0, size_t rows,
-                          const zb_mat *w, size_t c0, size_t c1, int accumulate)
+                          const zb_mat *w, size_t c0, size_t c1, zb_outer how)
 {
     const float *y = dy->y + row0 * dy->ld;
     if (w->dtype == ZB_F32) {
-        t->pass.k->outer(dx, ld_dx, rows, c1 - c0, y, dy->ld, 1, (const float *)w->data + c0, w->ld, w->rows,
-                         accumulate);
+        t->pass.k->outer(dx, ld_dx, rows, c1 - c0, y, dy->ld, 1, (const float *)w->data + c0, w->ld, w->rows, how);
         return;
     }
     float piece[PIECE * WIDE];
     for (size_t r = 0; r < w->rows; r += PIECE) {
         const size_t n = least(PIECE, w->rows - r);
         unpack_piece(t, piece, w, r, n, c0, c1);
-        t->pass.k->outer(dx, ld_dx, rows, c1 - c0, y + r, dy->ld, 1, piece, WIDE, n, accumulate || r > 0);
+        t->pass.k->outer(dx, ld_dx, rows, c1 - c0, y + r, dy->ld, 1, piece, WIDE, n, r > 0 ? ZB_OUTER_ADD_SUMS : how);
     }
 }
 
 /* Columns [c0, c1) of dx, some of the rows. */
 static void x_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1, size_t part, size_t parts, int worker)
 {
-    int accumulate = j->accumulate;
+    uint32_t *pairs = (uint32_t *)(void *)zb_tape_worker(t, worker);
+    zb_outer how = j->accumulate ? ZB_OUTER_ADD_SUMS : ZB_OUTER_SET_SUMS;
     for (size_t i = 0; i < j->n_parts; i++) {
         const zb_back_part *d = &j->parts[i];
         if (d->w.rows == 0)
@@ -140,12 +140,12 @@ static void x_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1,
                      rows = least(step, d->dy.rows - row0);
         float *dx = j->dx + row0 * j->ld_dx + c0;
         if (rows > 0 && t->m->bf16) {
-            const zb_mat w = transposed_weights(t, &d->w, c0, c1, zb_tape_worker(t, worker));
-            t->pass.k->matmul_bf16(dx, j->ld_dx, d->dy.b + row0 * d->dy.ld_b, d->dy.ld_b, rows, &w, 0, w.rows,
-                                   accumulate);
+            pair_weights(t, pairs, &d->w, c0, c1);
+            t->pass.k->outer_bf16(dx, j->ld_dx, rows, c1 - c0, d->dy.b + row0 * d->dy.ld_b, d->dy.ld_b / 2, 1, pairs,
+                                  c1 - c0, ceil_div(d->w.rows, 2), how);
         } else if (rows > 0)
-            times_weights(t, dx, j->ld_dx, &d->dy, row0, rows, &d->w, c0, c1, accumulate);
-        accumulate = 1;
+            times_weights(t, dx, j->ld_dx, &d->dy, row0, rows, &d->w, c0, c1, how);
+        how = ZB_OUTER_ADD_SUMS;
     }
 }
 
@@ -153,8 +153,8 @@ static void x_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1,
 static void w_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1, size_t part, size_t parts, int worker)
 {
     const zb_kernels *k = t->pass.k;
-    const float *turned = NULL; /* whose columns stand in the scratch */
-    uint16_t *scratch = (uint16_t *)zb_tape_worker(t, worker);
+    const float *paired = NULL; /* whose columns stand in the scratch */
+    uint32_t *pairs = (uint32_t *)(void *)zb_tape_worker(t, worker);
     for (size_t i = 0; i < j->n_parts; i++) {
         const zb_back_part *d = &j->parts[i];
         if (d->w.rows == 0 || d->dw == NULL)
@@ -163,13 +163,13 @@ static void w_task(const zb_tape *t, const zb_back_job *j, size_t c0, size_t c1,
                      row0 = least(part * step, d->dy.n), n = least(step, d->dy.n - row0);
         float *dw = d->dw + row0 * d->w.cols + c0;
         if (n > 0 && t->m->bf16) {
-            const zb_mat w = {.data = scratch, .rows = c1 - c0, .cols = rows, .dtype = ZB_BF16, .ld = d->dy.ld_t};
-            if (turned != d->x)
-                k->transpose_to_bf16(scratch, w.ld, d->x + c0, d->ld_x, rows, c1 - c0);
-            turned = d->x;
-            k->matmul_bf16(dw, d->w.cols, d->dy.t + row0 * d->dy.ld_t, d->dy.ld_t, n, &w, 0, w.rows, 1);
+            if (paired != d->x)
+                k->pair_rows(pairs, c1 - c0, d->x + c0, ZB_F32, d->ld_x, rows, c1 - c0);
+            paired = d->x;
+            k->outer_bf16(dw, d->w.cols, n, c1 - c0, d->dy.pairs + row0, 1, d->dy.ld_pairs, pairs, c1 - c0,
+                          ceil_div(rows, 2), ZB_OUTER_ON);
         } else if (n > 0)
-            k->outer(dw, d->w.cols, n, c1 - c0, d->dy.y + row0, 1, d->dy.ld, d->x + c0, d->ld_x, rows, 1);
+            k->outer(dw, d->w.cols, n, c1 - c0, d->dy.y + row0, 1, d->dy.ld, d->x + c0, d->ld_x, rows, ZB_OUTER_ON);
     }
 }
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "model/imatrix.h"
-#include "model/pass.h"
+#include "model/tape_slots.h"
 
 /* Rows of weights in a tile. Few rows of activations wait for memory: long tiles keep one stream going. Many rows are
  * arithmetic: a tile's weights and a block of activations share the second-level cache. Some rows are both, and lose at
@@ -88,11 +88,33 @@ static void ordered_product(const pass *p, float *y, size_t ld_y, operand x, siz
     }
 }
 
+/* Training has rows enough to turn the weights a tile at a time: sums of outer products need no sums over lanes, which
+ * short rows of weights would spend a third of their time on. */
+static void turned_product(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0,
+                           size_t row1, int accumulate, int worker)
+{
+    const zb_outer how = accumulate ? ZB_OUTER_ADD_SUMS : ZB_OUTER_SET_SUMS;
+    void *turned = zb_tape_worker(p->tape, worker);
+    for (size_t r = row0, n; r < row1; r += n) {
+        n = least(TILE_ROWS, row1 - r);
+        if (w->dtype == ZB_BF16) {
+            p->k->transpose(turned, n, zb_mat_row(w, r), w->ld / 2, n, w->cols / 2);
+            p->k->outer_bf16(y + r, ld_y, m, n, x.b, x.ld_b / 2, 1, turned, n, w->cols / 2, how);
+        } else {
+            p->k->transpose(turned, n, zb_mat_row(w, r), w->ld, n, w->cols);
+            p->k->outer(y + r, ld_y, m, n, x.x, x.ld, 1, turned, n, w->cols, how);
+        }
+    }
+}
+
 void zb_matmul(const pass *p, float *y, size_t ld_y, operand x, size_t m, const zb_mat *w, size_t row0, size_t row1,
                int accumulate, int worker)
 {
     const int bytes8 = x.q.q != NULL && (p->k->q8_types >> w->dtype & 1) != 0;
-    if (x.b != NULL && w->dtype == ZB_BF16)
+    const int pairs = x.b != NULL && w->dtype == ZB_BF16 && w->cols % 2 == 0 && w->ld % 2 == 0;
+    if (p->tape != NULL && (pairs || w->dtype == ZB_F32))
+        turned_product(p, y, ld_y, x, m, w, row0, row1, accumulate, worker);
+    else if (x.b != NULL && w->dtype == ZB_BF16)
         p->k->matmul_bf16(y, ld_y, x.b, x.ld_b, m, w, row0, row1, accumulate);
     else if (w->dtype < ZB_N_FLOATS)
         p->k->matmul(y, ld_y, x.x, x.ld, m, w, row0, row1, accumulate);

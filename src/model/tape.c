@@ -91,7 +91,7 @@ static size_t lay_out_slots(zb_tape *t, float *base)
 }
 
 /* Floats of gradients by outputs that stand prepared at the same time: as products of one station take them. Rounded
- * rows and their transposes are as many, but each row may be longer by some cache lines. */
+ * rows and their pairs are as many, but each row may be longer by some cache lines. */
 static size_t prepared_floats(const zb_tape *t)
 {
     const zb_plan *p = &t->m->plan;
@@ -183,7 +183,7 @@ static size_t worker_floats(const zb_tape *t)
     size_t longest = greatest(rows, greatest(p->in_rows, c->hidden_size)), most;
     if (p->n_uses > 0)
         longest = greatest(longest, greatest(2 * c->ffn_size, c->n_heads * c->head_dim));
-    longest = greatest(longest, c->vocab_size);
+    longest = greatest(greatest(longest, c->vocab_size), widest_input(p));
     most = (t->m->weights.in_blocks ? 256 : 64) * (longest + 64); /* a strip of columns */
     if (p->n_uses > 0)
         most = greatest(most, zb_attn_backward_scratch(rows, c->head_dim));

@@ -108,8 +108,8 @@ typedef struct zb_dy {
     size_t ld, n, rows;
     uint16_t *b; /* products in bf16: rounded, [rows, ld_b], else NULL */
     size_t ld_b;
-    uint16_t *t; /* and transposed, [n, ld_t]; NULL: no weight wants a gradient */
-    size_t ld_t;
+    uint32_t *pairs; /* and in pairs of rows, [rows / 2, ld_pairs]; NULL: no weight wants a gradient */
+    size_t ld_pairs;
 } zb_dy;
 
 /* Forget all that was prepared; prepare y. */

@@ -37,32 +37,37 @@ static void check_pair(float *got, float *want, size_t n, double tol, const char
     free(want);
 }
 
-/* ---- turning: exact ---- */
+/* ---- matrices laid anew: exact ---- */
 
 static void transpose_case(const zb_kernels *k, size_t rows, size_t cols, size_t more)
 {
     const zb_kernels *ref = ref_set();
-    const size_t ld_x = cols + more, ld_y = rows + more, n_x = (rows - 1) * ld_x + cols, n_y = (cols - 1) * ld_y + rows;
+    const size_t ld_x = cols + more, ld_y = rows + more, n_x = (rows - 1) * ld_x + cols, n_y = (cols - 1) * ld_y + rows,
+                 ld_p = cols + more, n_p = ((rows + 1) / 2 - 1) * ld_p + cols;
     float *x = random_block(n_x, 1, -3, 3);
-    uint16_t *half = block(n_x * 2), *want16 = block(n_y * 2), *got16 = block(n_y * 2);
+    uint16_t *half = block(n_x * 2);
+    uint32_t *want = block((n_y + n_p) * 4), *got = block((n_y + n_p) * 4);
     x[0] = NAN;
     x[n_x - 1] = zb_bits_f32(0x7F7FFFFFu); /* rounds to infinity */
     if (n_x > 3)
         x[1] = zb_bits_f32(0x00000123u); /* a denormal */
     for (size_t i = 0; i < n_x; i++)
         half[i] = (uint16_t)(i * 40503u);
-    memset(want16, 3, n_y * 2);
-    memset(got16, 3, n_y * 2);
-    ref->transpose_to_bf16(want16, ld_y, x, ld_x, rows, cols);
-    k->transpose_to_bf16(got16, ld_y, x, ld_x, rows, cols);
-    assert_memory_equal(got16, want16, n_y * 2);
-    ref->transpose_16(want16, ld_y, half, ld_x, rows, cols);
-    k->transpose_16(got16, ld_y, half, ld_x, rows, cols);
-    assert_memory_equal(got16, want16, n_y * 2);
+    memset(want, 3, (n_y + n_p) * 4);
+    memset(got, 3, (n_y + n_p) * 4);
+    ref->transpose(want, ld_y, x, ld_x, rows, cols);
+    k->transpose(got, ld_y, x, ld_x, rows, cols);
+    assert_memory_equal(got, want, n_y * 4);
+    ref->pair_rows(want, ld_p, x, ZB_F32, ld_x, rows, cols);
+    k->pair_rows(got, ld_p, x, ZB_F32, ld_x, rows, cols);
+    assert_memory_equal(got, want, (n_y + n_p) * 4);
+    ref->pair_rows(want, ld_p, half, ZB_BF16, ld_x, rows, cols);
+    k->pair_rows(got, ld_p, half, ZB_BF16, ld_x, rows, cols);
+    assert_memory_equal(got, want, (n_y + n_p) * 4);
     free(x);
     free(half);
-    free(want16);
-    free(got16);
+    free(want);
+    free(got);
 }
 
 static void transpose_of(const zb_kernels *k)
@@ -76,14 +81,33 @@ static void transpose_of(const zb_kernels *k)
 
 /* ---- sums of outer products ---- */
 
-static void outer_case(const zb_kernels *k, size_t rows, size_t cols, size_t n, int accumulate, int turned)
+static void outer_case(const zb_kernels *k, size_t rows, size_t cols, size_t n, zb_outer how, int turned)
 {
     const size_t ld_y = cols + 3, ld_b = cols + 1, row_a = turned ? 1 : n + 2, step_a = turned ? rows + 4 : 1;
     float *a = random_block(turned ? n * step_a : rows * row_a, 60, -1, 1), *b = random_block(n * ld_b, 61, -1, 1);
     float *want = random_block(rows * ld_y, 62, -1, 1), *got = copy_block(want, rows * ld_y);
-    ref_set()->outer(want, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, accumulate);
-    k->outer(got, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, accumulate);
+    ref_set()->outer(want, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, how);
+    k->outer(got, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, how);
     check_pair(got, want, rows * ld_y, TOL_SUM, k->name, "outer", rows, cols);
+    free(a);
+    free(b);
+}
+
+/* n pairs. a and b are random bits of bf16 that are numbers of ordinary size. */
+static void outer_bf16_case(const zb_kernels *k, size_t rows, size_t cols, size_t n, zb_outer how, int turned,
+                            size_t ld_b)
+{
+    const size_t ld_y = cols + 3, row_a = turned ? 1 : n + 2, step_a = turned ? rows + 4 : 1,
+                 n_a = turned ? n * step_a : rows * row_a, n_b = n * ld_b;
+    float *numbers = random_block(2 * (n_a + n_b), 63, -1, 1);
+    uint16_t *a = block(n_a * 4), *b = block(n_b * 4);
+    float *want = random_block(rows * ld_y, 64, -1, 1), *got = copy_block(want, rows * ld_y);
+    ref_set()->to_bf16(a, numbers, 2 * n_a);
+    ref_set()->to_bf16(b, numbers + 2 * n_a, 2 * n_b);
+    ref_set()->outer_bf16(want, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, how);
+    k->outer_bf16(got, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, how);
+    check_pair(got, want, rows * ld_y, TOL_SUM, k->name, "outer_bf16", rows, cols);
+    free(numbers);
     free(a);
     free(b);
 }
@@ -93,11 +117,18 @@ static void outer_of(const zb_kernels *k)
     static const size_t sizes[] = {1, 3, 4, 16, 31, 70};
     for (size_t i = 0; i < 6; i++)
         for (size_t j = 0; j < 6; j++)
-            for (size_t l = 0; l < 6; l++)
-                outer_case(k, sizes[i], sizes[j], sizes[l] * 2 - 1, (int)(i + j) & 1, (int)(i + l) & 1);
+            for (size_t l = 0; l < 6; l++) {
+                outer_case(k, sizes[i], sizes[j], sizes[l] * 2 - 1, (i + j) % 4, (i + l) & 1);
+                outer_bf16_case(k, sizes[i], sizes[j], sizes[l] * 2 - 1, (i + j) % 4, (i + l) & 1, sizes[j] + 1);
+            }
     outer_case(k, 5, 200, 300, 1, 1);
-    outer_case(k, 20, 200, 300, 0, 1); /* whole tiles, some, in several pieces */
-    outer_case(k, 20, 200, 300, 0, 0);
+    for (zb_outer how = 0; how < 4; how++)
+        outer_case(k, 20, 200, 300, how, 1); /* whole tiles, some, in several pieces */
+    outer_case(k, 20, 200, 300, ZB_OUTER_SET_SUMS, 0);
+    for (zb_outer how = 0; how < 4; how++)
+        outer_bf16_case(k, 20, 200, 300, how, 1, 203);
+    outer_bf16_case(k, 20, 64, 300, 0, 0, 64); /* strips that lie together */
+    outer_bf16_case(k, 9, 60, 300, ZB_OUTER_ADD_SUMS, 0, 64);
 }
 
 /* ---- rows ---- */

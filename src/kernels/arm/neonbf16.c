@@ -11,8 +11,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#define VW 4
 #include "kernels/sets.h"
 #include "kernels/unroll.h"
+#include "kernels/vec/vec_types.h"
 
 enum {
     LANES = 8,  /* numbers in a vector                                                                */
@@ -119,6 +121,19 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
     }
 }
 
+/* ---- sums of outer products ---- */
+
+#define PAIR_R 6
+#define PAIR_V 4
+
+INLINE vf v_dot_pairs(vf acc, vu a, vu b)
+{
+    return (vf)vbfdotq_f32((float32x4_t)acc, vreinterpretq_bf16_u32((uint32x4_t)a),
+                           vreinterpretq_bf16_u32((uint32x4_t)b));
+}
+
+#include "kernels/vec/vec_pairs.h"
+
 static double peak(zb_dtype t, size_t rounds, float *sink)
 {
     if (t != ZB_BF16)
@@ -142,6 +157,7 @@ static double peak(zb_dtype t, size_t rounds, float *sink)
 const zb_kernels zb_kernels_neonbf16 = {
     .name = "neonbf16",
     .matmul_bf16 = matmul_bf16,
+    .outer_bf16 = outer_bf16,
     .fast_bf16 = 1,
     .peak = peak,
 };

@@ -8,7 +8,9 @@
 void zb_matmul_ref(float *y, size_t ld_y, const float *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                    size_t row1, int accumulate);
 void zb_outer_ref(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
-                  const float *b, size_t ld_b, size_t n, int accumulate);
+                  const float *b, size_t ld_b, size_t n, zb_outer how);
+void zb_outer_bf16_ref(float *y, size_t ld_y, size_t rows, size_t cols, const void *a, size_t row_a, size_t step_a,
+                       const void *b, size_t ld_b, size_t n, zb_outer how);
 void zb_matmul_bf16_ref(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t m, const zb_mat *w, size_t row0,
                         size_t row1, int accumulate);
 void zb_matmul_q8_ref(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const zb_mat *w, size_t row0, size_t row1,
@@ -43,8 +45,8 @@ uint64_t zb_read_sum_ref(const void *p, size_t n);
 double zb_peak_ref(zb_dtype t, size_t rounds, float *sink);
 
 /* the way back */
-void zb_transpose_to_bf16_ref(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols);
-void zb_transpose_16_ref(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols);
+void zb_transpose_ref(void *y, size_t ld_y, const void *x, size_t ld_x, size_t rows, size_t cols);
+void zb_pair_rows_ref(uint32_t *y, size_t ld_y, const void *x, zb_dtype t, size_t ld_x, size_t rows, size_t cols);
 double zb_sum_squares_ref(const float *x, size_t n);
 void zb_rmsnorm_backward_ref(float *dx, float *dweight, const float *dy, const float *x, const float *weight, size_t n,
                              float eps);

@@ -5,7 +5,8 @@
  * outputs holds all its accumulators in registers for the whole k, so an output is the same bits in any tile, alone or
  * not.
  *
- * outer: o[r,c] += sum_s a[r,s] b[s,c], the second operand contiguous along c: each output is one chain over rising s.
+ * outer: o[r,c] += sum_s a[r,s] b[s,c], the second operand contiguous along c: each output is a chain over rising s, or
+ * the sum of shorter ones (see zb_outer).
  *
  * Blocking: a block of weight rows stays in the second-level cache while all x rows pass; the tile's x rows stay in the
  * first level while the block's rows pass. The first x rows to meet a weight row have the next ones fetched ahead, as
@@ -331,14 +332,14 @@ static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const f
 /* R rows of a whole strip, whose piece of b lies together. Meanwhile the next tile's rows of a are fetched: where they
  * are columns of a matrix, each number is in a line of its own. */
 INLINE void outer_strip(float *o, size_t ld_o, const float *a, size_t row_a, size_t step_a, const float *piece,
-                        size_t n, int fresh, const int R)
+                        size_t n, zb_outer how, const int R)
 {
     vf acc[OUTER_R][OUT_V];
     UNROLL
     for (int r = 0; r < R; r++)
         UNROLL
     for (int v = 0; v < OUT_V; v++)
-        acc[r][v] = fresh ? v_zero() : v_load(o + (size_t)r * ld_o + v * VW);
+        acc[r][v] = how == ZB_OUTER_ON ? v_load(o + (size_t)r * ld_o + v * VW) : v_zero();
     for (size_t s = 0; s < n; s++, piece += OUT_V * VW, a += step_a) {
         vf bv[OUT_V];
         UNROLL
@@ -356,34 +357,64 @@ INLINE void outer_strip(float *o, size_t ld_o, const float *a, size_t row_a, siz
     UNROLL
     for (int r = 0; r < R; r++)
         UNROLL
-    for (int v = 0; v < OUT_V; v++)
-        v_store(o + (size_t)r * ld_o + v * VW, acc[r][v]);
+    for (int v = 0; v < OUT_V; v++) {
+        float *to = o + (size_t)r * ld_o + v * VW;
+        v_store(to, how == ZB_OUTER_ADD_SUMS ? v_load(to) + acc[r][v] : acc[r][v]);
+    }
+}
+
+/* A tile of up to `left` rows: how many it took. */
+static size_t outer_rows(float *o, size_t ld_o, size_t left, const float *a, size_t row_a, size_t step_a,
+                         const float *piece, size_t n, zb_outer how)
+{
+    if (left >= OUTER_R) {
+        outer_strip(o, ld_o, a, row_a, step_a, piece, n, how, OUTER_R);
+        return OUTER_R;
+    }
+    if (left >= 2) {
+        outer_strip(o, ld_o, a, row_a, step_a, piece, n, how, 2);
+        return 2;
+    }
+    outer_strip(o, ld_o, a, row_a, step_a, piece, n, how, 1);
+    return 1;
+}
+
+/* The same for the first w columns of a strip only. */
+static size_t outer_edge(float *o, size_t ld_o, size_t left, size_t w, const float *a, size_t row_a, size_t step_a,
+                         const float *piece, size_t n, zb_outer how)
+{
+    float edge[OUTER_R * OUT_V * VW] = {0};
+    for (size_t r = 0; r < left && r < OUTER_R; r++)
+        memcpy(edge + r * OUT_V * VW, o + r * ld_o, w * sizeof *edge);
+    const size_t rows = outer_rows(edge, OUT_V * VW, left, a, row_a, step_a, piece, n, how);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(o + r * ld_o, edge + r * OUT_V * VW, w * sizeof *edge);
+    return rows;
 }
 
 /* A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them: as a
- * copy, for rows a power of two apart would fight for few of its sets. The more of its rows, the seldomer are sums put
- * down and taken up again. */
+ * copy, for rows a power of two apart would fight for few of its sets. */
 static void outer(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
-                  const float *b, size_t ld_b, size_t n, int accumulate)
+                  const float *b, size_t ld_b, size_t n, zb_outer how)
 {
-    enum { STRIP = OUT_V * VW, SUMS = 128 };
-    for (size_t r = 0; !accumulate && n == 0 && r < rows; r++)
+    enum { STRIP = OUT_V * VW };
+    for (size_t r = 0; !(how & ZB_OUTER_ON) && n == 0 && r < rows; r++)
         memset(y + r * ld_y, 0, cols * sizeof *y);
-    float piece[SUMS * STRIP] __attribute__((aligned(64)));
+    float piece[ZB_OUTER_SUMS * STRIP] __attribute__((aligned(64)));
     for (size_t c = 0; c < cols; c += STRIP)
-        for (size_t s = 0; s < n; s += SUMS) {
-            const size_t some = min_size(SUMS, n - s), w = min_size(STRIP, cols - c);
-            const int fresh = !accumulate && s == 0;
-            size_t r = 0;
-            for (size_t i = 0; i < some; i++)
+        for (size_t s = 0; s < n; s += ZB_OUTER_SUMS) {
+            const size_t some = min_size(ZB_OUTER_SUMS, n - s), w = min_size(STRIP, cols - c);
+            const zb_outer now = s > 0 ? how | ZB_OUTER_ON : how;
+            for (size_t i = 0; i < some; i++) {
                 memcpy(piece + i * STRIP, b + (s + i) * ld_b + c, w * sizeof *piece);
-            for (; w == STRIP && r + OUTER_R <= rows; r += OUTER_R)
-                outer_strip(y + r * ld_y + c, ld_y, a + r * row_a + s * step_a, row_a, step_a, piece, some, fresh,
-                            OUTER_R);
-            for (size_t i = r; fresh && i < rows; i++)
-                memset(y + i * ld_y + c, 0, w * sizeof *y);
-            outer_block(y + r * ld_y + c, ld_y, rows - r, w, a + r * row_a + s * step_a, row_a, step_a, piece, STRIP,
-                        some, some);
+                memset(piece + i * STRIP + w, 0, (STRIP - w) * sizeof *piece);
+            }
+            for (size_t r = 0; r < rows;) {
+                float *o = y + r * ld_y + c;
+                const float *from = a + r * row_a + s * step_a;
+                r += w == STRIP ? outer_rows(o, ld_y, rows - r, from, row_a, step_a, piece, some, now)
+                                : outer_edge(o, ld_y, rows - r, w, from, row_a, step_a, piece, some, now);
+            }
         }
 }
 

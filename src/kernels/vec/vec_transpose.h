@@ -1,5 +1,5 @@
-/* vec_transpose.h — turning matrices: tiles of VW x VW lanes of 32 bits in registers. 16 bits go two rows in a lane, so
- * that a row of the result is written in whole vectors. The specification stands in ref/transpose.c. */
+/* vec_transpose.h — turning matrices: tiles of VW x VW lanes of 32 bits in registers; and rows of bf16 laid in pairs,
+ * two in a lane. The specification stands in ref/transpose.c. */
 #ifndef ZB_VEC_TRANSPOSE_H
 #define ZB_VEC_TRANSPOSE_H
 
@@ -41,62 +41,48 @@ static void transpose(float *y, size_t ld_y, const float *x, size_t ld_x, size_t
                        min_size(TURN_BLOCK, cols - c));
 }
 
-/* Up to VW numbers of 16 bits, or f32 rounded to them, in the upper halves of the lanes. */
-INLINE vu load_upper(const void *x, size_t at, size_t n, const int rounds)
+static void transpose_32(void *y, size_t ld_y, const void *x, size_t ld_x, size_t rows, size_t cols)
 {
-    if (rounds)
-        return v_round_bf16(v_load_upto((const float *)x + at, n)) & 0xFFFF0000u;
-    uint16_t lanes[VW] = {0};
-    vh h;
-    memcpy(lanes, (const uint16_t *)x + at, n * 2);
-    memcpy(&h, lanes, sizeof h);
-    return __builtin_convertvector(h, vu) << 16;
+    transpose(y, ld_y, x, ld_x, rows, cols);
 }
 
-/* One tile of up to 2 VW rows and VW columns. */
-INLINE void turn_pairs(uint16_t *y, size_t ld_y, const void *x, size_t ld_x, size_t rows, size_t cols, const int rounds)
+/* ---- pairs of bf16 ---- */
+
+/* n numbers (VW, if the compiler knows), rounded if they are f32, in the upper halves of the lanes. */
+INLINE vu load_upper(const char *x, const size_t n, const zb_dtype t)
 {
-    vf t[VW];
-    UNROLL
-    for (size_t i = 0; i < VW; i++) {
-        const vu low = 2 * i < rows ? load_upper(x, 2 * i * ld_x, cols, rounds) : (vu){0};
-        const vu high = 2 * i + 1 < rows ? load_upper(x, (2 * i + 1) * ld_x, cols, rounds) : (vu){0};
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-        t[i] = (vf)(low >> 16 | high);
-#else
-        t[i] = (vf)(low | high >> 16);
-#endif
+    if (t == ZB_F32)
+        return v_round_bf16(v_load_upto((const float *)(const void *)x, n)) & 0xFFFF0000u;
+    return (vu)(n == VW ? v_from_bf16(x) : v_load_weight_n((const unsigned char *)x, t, n));
+}
+
+INLINE void pair_vectors(uint32_t *y, const char *x, size_t ld_x, int both, const size_t n, const zb_dtype t)
+{
+    vu pair = load_upper(x, n, t) >> 16;
+    if (both)
+        pair |= load_upper(x + ld_x * ELEMENT(t), n, t);
+    memcpy(y, &pair, n * sizeof *y);
+}
+
+INLINE void pair_rows_as(uint32_t *y, size_t ld_y, const char *x, size_t ld_x, size_t rows, size_t cols,
+                         const zb_dtype t)
+{
+    for (size_t r = 0; r < rows; r += 2, y += ld_y) {
+        const char *from = x + r * ld_x * ELEMENT(t);
+        size_t c = 0;
+        for (; c + VW <= cols; c += VW)
+            pair_vectors(y + c, from + c * ELEMENT(t), ld_x, r + 1 < rows, VW, t);
+        if (c < cols)
+            pair_vectors(y + c, from + c * ELEMENT(t), ld_x, r + 1 < rows, cols - c, t);
     }
-    v_transpose(t);
-    UNROLL
-    for (size_t i = 0; i < VW; i++)
-        if (i < cols)
-            memcpy(y + i * ld_y, &t[i], rows * 2);
 }
 
-INLINE void turn_16(uint16_t *y, size_t ld_y, const void *x, size_t ld_x, size_t rows, size_t cols, const int rounds)
+static void pair_rows(uint32_t *y, size_t ld_y, const void *x, zb_dtype t, size_t ld_x, size_t rows, size_t cols)
 {
-    const size_t size = rounds ? sizeof(float) : sizeof(uint16_t);
-    for (size_t r0 = 0; r0 < rows; r0 += TURN_BLOCK)
-        for (size_t c = 0; c < cols; c += VW)
-            for (size_t r = r0; r < min_size(rows, r0 + TURN_BLOCK); r += 2 * VW) {
-                uint16_t *to = y + c * ld_y + r;
-                const char *from = (const char *)x + (r * ld_x + c) * size;
-                if (rows - r >= 2 * VW && cols - c >= VW)
-                    turn_pairs(to, ld_y, from, ld_x, 2 * VW, VW, rounds);
-                else
-                    turn_pairs(to, ld_y, from, ld_x, min_size(2 * VW, rows - r), min_size(VW, cols - c), rounds);
-            }
-}
-
-static void transpose_to_bf16(uint16_t *y, size_t ld_y, const float *x, size_t ld_x, size_t rows, size_t cols)
-{
-    turn_16(y, ld_y, x, ld_x, rows, cols, 1);
-}
-
-static void transpose_16(uint16_t *y, size_t ld_y, const uint16_t *x, size_t ld_x, size_t rows, size_t cols)
-{
-    turn_16(y, ld_y, x, ld_x, rows, cols, 0);
+    if (t == ZB_F32)
+        pair_rows_as(y, ld_y, x, ld_x, rows, cols, ZB_F32);
+    else
+        pair_rows_as(y, ld_y, x, ld_x, rows, cols, ZB_BF16);
 }
 
 #endif

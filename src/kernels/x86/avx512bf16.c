@@ -17,8 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define VW 16
 #include "kernels/sets.h"
 #include "kernels/unroll.h"
+#include "kernels/vec/vec_types.h"
 
 enum {
     STEP = 32,     /* numbers in a vector                                                                 */
@@ -398,6 +400,18 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
         wide(y + row0, ld_y, x, ld_x, m, rows, w->ld, w->cols, row1 - row0, accumulate);
 }
 
+/* ---- sums of outer products ---- */
+
+#define PAIR_R 6
+#define PAIR_V 4
+
+INLINE vf v_dot_pairs(vf acc, vu a, vu b)
+{
+    return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+}
+
+#include "kernels/vec/vec_pairs.h"
+
 static double peak(zb_dtype t, size_t rounds, float *sink)
 {
     if (t != ZB_BF16)
@@ -420,6 +434,7 @@ static double peak(zb_dtype t, size_t rounds, float *sink)
 const zb_kernels zb_kernels_avx512bf16 = {
     .name = "avx512bf16",
     .matmul_bf16 = matmul_bf16,
+    .outer_bf16 = outer_bf16,
     .fast_bf16 = 1,
     .peak = peak,
 };
