@@ -1,7 +1,7 @@
 // The tree of a chat, where its drawing puts it, what a notebook makes of typing, addresses, files and texts.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { groups } from '../src/chat/help-view';
 import { place } from '../src/chat/layout';
 import { de } from '../src/i18n/de';
@@ -11,6 +11,7 @@ import { withFiles } from '../src/lib/files';
 import { match } from '../src/lib/router';
 import { plan } from '../src/notebook/pieces';
 import { Tree } from '../src/store/tree';
+import { Flow } from '../src/store/watch';
 
 const chat = (leaf: string | null = null): Chat => ({ id: 'c', kind: 'chat', title: '', folder: null, pinned: false, model: null, system: '', settings: {}, leaf, state: null, created: 0, updated: 0, revision: 1, nodes: 0, preview: '' });
 let clock = 0;
@@ -51,6 +52,43 @@ describe('tree', () => {
   it('survives parents that go round', () => {
     const t = new Tree(chat('x'), [node('x', 'y'), node('y', 'x')]);
     expect(t.path.value.length).toBe(2);
+  });
+});
+
+describe('text that comes', () => {
+  const begun = (content = '') => {
+    vi.stubGlobal('document', { hidden: false });
+    vi.stubGlobal('requestAnimationFrame', () => 0); // frames come when the tests say so
+    const t = new Tree(chat('f'), [node('a', null), node('f', 'a', content, { role: 'assistant', status: 'streaming' })]);
+    return { t, flow: new Flow(t, 'f'), text: () => t.get('f')!.content };
+  };
+  it('is let out once a frame, what comes twice only once', () => {
+    const { flow, text } = begun('Once ');
+    expect([flow.add(5, 'upon '), flow.add(5, 'upon a '), flow.add(7, 'on a time'), flow.add(2, 'ce')]).toEqual([true, true, true, true]);
+    expect([text(), flow.length()]).toEqual(['Once ', 16]);
+    flow.out();
+    expect([text(), flow.length()]).toEqual(['Once upon a time', 16]);
+    expect(flow.add(20, 'gap')).toBe(false);
+  });
+  it('is not added to an answer that was told whole meanwhile', () => {
+    const { t, flow, text } = begun('Once ');
+    flow.add(5, 'upon');
+    t.put({ ...t.get('f')!, content: 'Once upon', status: 'done' });
+    flow.out();
+    expect(text()).toBe('Once upon');
+  });
+  it('goes on behind what came another way', () => {
+    const { t, flow, text } = begun('Once ');
+    flow.add(5, 'upon a');
+    t.put({ ...t.get('f')!, content: 'Once upon' });
+    flow.out();
+    expect(text()).toBe('Once upon a');
+    flow.add(11, ' ti');
+    t.put({ ...t.get('f')!, content: 'Once upon a time there' });
+    expect(flow.length()).toBe(22);
+    flow.add(22, ' was');
+    flow.out();
+    expect(text()).toBe('Once upon a time there was');
   });
 });
 

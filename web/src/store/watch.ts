@@ -25,16 +25,20 @@ export function unwatch(id: string): void {
   phases.delete(id);
 }
 
-/** What an answer has beyond the text that is shown, let out once a frame. */
-class Flow {
+/** What an answer has beyond the text that is shown, let out once a frame. By places: the answer may be told whole meanwhile. */
+export class Flow {
+  private from = 0;
   private text = '';
   private due = false;
   constructor(private tr: Tree, private id: string) {}
-  length(): number { return (this.tr.get(this.id)?.content.length ?? 0) + this.text.length; }
+  private shown(): number { return this.tr.nodes.get(this.id)?.peek().content.length ?? 0; }
+  length(): number { return Math.max(this.shown(), this.from + this.text.length); }
   add(at: number, text: string): boolean {
     const have = this.length();
     if (at > have) return false;
     if (at + text.length <= have) return true;
+    if (have > this.from + this.text.length) this.drop();
+    if (!this.text) this.from = have;
     this.text += text.slice(have - at);
     if (!this.due) {
       this.due = true;
@@ -45,11 +49,11 @@ class Flow {
   }
   out(): void {
     this.due = false;
-    const s = this.tr.nodes.get(this.id);
-    if (s && this.text) s.value = { ...s.peek(), content: s.peek().content + this.text };
-    this.text = '';
+    const s = this.tr.nodes.get(this.id), n = s?.peek(), known = this.shown() - this.from;
+    if (s && n?.status === 'streaming' && known >= 0 && known < this.text.length) s.value = { ...n, content: n.content + this.text.slice(known) };
+    this.drop();
   }
-  drop(): void { this.text = ''; }
+  drop(): void { this.from = 0; this.text = ''; }
 }
 
 export function watch(tr: Tree, id: string): void {
