@@ -123,16 +123,17 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
 
 /* ---- sums of outer products ---- */
 
-#define PAIR_R 6
-#define PAIR_V 4
-
-INLINE vf v_dot_pairs(vf acc, vu a, vu b)
+INLINE vf dot_of_pairs(vf acc, vu a, vu b)
 {
     return (vf)vbfdotq_f32((float32x4_t)acc, vreinterpretq_bf16_u32((uint32x4_t)a),
                            vreinterpretq_bf16_u32((uint32x4_t)b));
 }
 
-#include "kernels/vec/vec_pairs.h"
+#define OUTER(name) outer_bf16_##name
+#define OUTER_R     6
+#define OUTER_V     4
+#define OUTER_DOT   dot_of_pairs
+#include "kernels/vec/vec_outer.h"
 
 static double peak(zb_dtype t, size_t rounds, float *sink)
 {
@@ -157,7 +158,7 @@ static double peak(zb_dtype t, size_t rounds, float *sink)
 const zb_kernels zb_kernels_neonbf16 = {
     .name = "neonbf16",
     .matmul_bf16 = matmul_bf16,
-    .outer_bf16 = outer_bf16,
+    .outer_bf16 = outer_bf16_all,
     .fast_bf16 = 1,
     .peak = peak,
 };

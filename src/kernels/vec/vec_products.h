@@ -16,7 +16,6 @@
 #define ZB_VEC_PRODUCTS_H
 
 #define WEIGHT_BLOCK ((size_t)192 << 10) /* bytes of weights kept in the second-level cache */
-#define OUTER_R      6                   /* rows of a tile of outer, OUT_V vectors wide      */
 
 #define ELEMENT(t) ((size_t)((t) == ZB_F32 ? 4 : 2))
 
@@ -329,93 +328,30 @@ static void outer_block(float *o, size_t ld_o, size_t rows, size_t cols, const f
     }
 }
 
-/* R rows of a whole strip, whose piece of b lies together. Meanwhile the next tile's rows of a are fetched: where they
- * are columns of a matrix, each number is in a line of its own. */
-INLINE void outer_strip(float *o, size_t ld_o, const float *a, size_t row_a, size_t step_a, const float *piece,
-                        size_t n, zb_outer how, const int R)
-{
-    vf acc[OUTER_R][OUT_V];
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-    for (int v = 0; v < OUT_V; v++)
-        acc[r][v] = how == ZB_OUTER_ON ? v_load(o + (size_t)r * ld_o + v * VW) : v_zero();
-    for (size_t s = 0; s < n; s++, piece += OUT_V * VW, a += step_a) {
-        vf bv[OUT_V];
-        UNROLL
-        for (int v = 0; v < OUT_V; v++)
-            bv[v] = v_load(piece + v * VW);
-        __builtin_prefetch(a + (size_t)R * row_a);
-        UNROLL
-        for (int r = 0; r < R; r++) {
-            const vf av = v_set1(a[(size_t)r * row_a]);
-            UNROLL
-            for (int v = 0; v < OUT_V; v++)
-                acc[r][v] = v_fma(av, bv[v], acc[r][v]);
-        }
-    }
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-    for (int v = 0; v < OUT_V; v++) {
-        float *to = o + (size_t)r * ld_o + v * VW;
-        v_store(to, how == ZB_OUTER_ADD_SUMS ? v_load(to) + acc[r][v] : acc[r][v]);
-    }
-}
+/* The large ones: tiles of their own, which have no triangles. */
+#define OUTER(name)          outer_f32_##name
+#define OUTER_R              6
+#define OUTER_V              OUT_V
+#define OUTER_DOT(acc, a, b) v_fma((vf)(a), (vf)(b), acc)
+#include "kernels/vec/vec_outer.h"
 
-/* A tile of up to `left` rows: how many it took. */
-static size_t outer_rows(float *o, size_t ld_o, size_t left, const float *a, size_t row_a, size_t step_a,
-                         const float *piece, size_t n, zb_outer how)
-{
-    if (left >= OUTER_R) {
-        outer_strip(o, ld_o, a, row_a, step_a, piece, n, how, OUTER_R);
-        return OUTER_R;
-    }
-    if (left >= 2) {
-        outer_strip(o, ld_o, a, row_a, step_a, piece, n, how, 2);
-        return 2;
-    }
-    outer_strip(o, ld_o, a, row_a, step_a, piece, n, how, 1);
-    return 1;
-}
-
-/* The same for the first w columns of a strip only. */
-static size_t outer_edge(float *o, size_t ld_o, size_t left, size_t w, const float *a, size_t row_a, size_t step_a,
-                         const float *piece, size_t n, zb_outer how)
-{
-    float edge[OUTER_R * OUT_V * VW] = {0};
-    for (size_t r = 0; r < left && r < OUTER_R; r++)
-        memcpy(edge + r * OUT_V * VW, o + r * ld_o, w * sizeof *edge);
-    const size_t rows = outer_rows(edge, OUT_V * VW, left, a, row_a, step_a, piece, n, how);
-    for (size_t r = 0; r < rows; r++)
-        memcpy(o + r * ld_o, edge + r * OUT_V * VW, w * sizeof *edge);
-    return rows;
-}
-
-/* A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them: as a
- * copy, for rows a power of two apart would fight for few of its sets. */
 static void outer(float *y, size_t ld_y, size_t rows, size_t cols, const float *a, size_t row_a, size_t step_a,
                   const float *b, size_t ld_b, size_t n, zb_outer how)
 {
-    enum { STRIP = OUT_V * VW };
-    for (size_t r = 0; !(how & ZB_OUTER_ON) && n == 0 && r < rows; r++)
-        memset(y + r * ld_y, 0, cols * sizeof *y);
-    float piece[ZB_OUTER_SUMS * STRIP] __attribute__((aligned(64)));
-    for (size_t c = 0; c < cols; c += STRIP)
-        for (size_t s = 0; s < n; s += ZB_OUTER_SUMS) {
-            const size_t some = min_size(ZB_OUTER_SUMS, n - s), w = min_size(STRIP, cols - c);
-            const zb_outer now = s > 0 ? how | ZB_OUTER_ON : how;
-            for (size_t i = 0; i < some; i++) {
-                memcpy(piece + i * STRIP, b + (s + i) * ld_b + c, w * sizeof *piece);
-                memset(piece + i * STRIP + w, 0, (STRIP - w) * sizeof *piece);
-            }
-            for (size_t r = 0; r < rows;) {
-                float *o = y + r * ld_y + c;
-                const float *from = a + r * row_a + s * step_a;
-                r += w == STRIP ? outer_rows(o, ld_y, rows - r, from, row_a, step_a, piece, some, now)
-                                : outer_edge(o, ld_y, rows - r, w, from, row_a, step_a, piece, some, now);
-            }
-        }
+    outer_f32_all(y, ld_y, rows, cols, a, row_a, step_a, b, ld_b, n, how);
 }
+
+/* Products of bf16 are two of f32, once they are widened. */
+INLINE vf widened_dot(vf acc, vu a, vu b)
+{
+    acc = v_fma((vf)(a << 16), (vf)(b << 16), acc);
+    return v_fma((vf)(a & 0xFFFF0000u), (vf)(b & 0xFFFF0000u), acc);
+}
+
+#define OUTER(name) outer_bf16_##name
+#define OUTER_R     OUT_R
+#define OUTER_V     OUT_V
+#define OUTER_DOT   widened_dot
+#include "kernels/vec/vec_outer.h"
 
 #endif

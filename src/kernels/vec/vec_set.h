@@ -14,17 +14,6 @@
 #include "kernels/vec/vec_attention.h"
 #include "kernels/vec/vec_mixers.h"
 #include "kernels/vec/vec_transpose.h"
-
-/* Products of bf16 are two of f32, once they are widened. */
-#define PAIR_R OUT_R
-#define PAIR_V OUT_V
-INLINE vf v_dot_pairs(vf acc, vu a, vu b)
-{
-    acc = v_fma((vf)(a << 16), (vf)(b << 16), acc);
-    return v_fma((vf)(a & 0xFFFF0000u), (vf)(b & 0xFFFF0000u), acc);
-}
-#include "kernels/vec/vec_pairs.h"
-
 #include "kernels/vec/vec_backward.h"
 #include "kernels/vec/vec_ssd_backward.h"
 #include "kernels/vec/vec_attention_backward.h"
@@ -45,7 +34,7 @@ const zb_kernels VEC_SET = {
     .name = VEC_NAME,
     .matmul = matmul,
     .outer = outer,
-    .outer_bf16 = outer_bf16,
+    .outer_bf16 = outer_bf16_all,
     .panels = panels_product,
     .matmul_bf16 = matmul_bf16,
     .to_bf16 = to_bf16,

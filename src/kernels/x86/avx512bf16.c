@@ -400,17 +400,64 @@ static void matmul_bf16(float *y, size_t ld_y, const uint16_t *x, size_t ld_x, s
         wide(y + row0, ld_y, x, ld_x, m, rows, w->ld, w->cols, row1 - row0, accumulate);
 }
 
-/* ---- sums of outer products ---- */
+/* ---- rounding ---- */
 
-#define PAIR_R 6
-#define PAIR_V 4
-
-INLINE vf v_dot_pairs(vf acc, vu a, vu b)
+/* The instructions for it take denormal numbers as zeros; who rounds them is the set below. */
+INLINE int any_denormal(__m512 a, __m512 b)
 {
-    return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+    enum { DENORMAL = 0x20 };
+    return (_mm512_fpclass_ps_mask(a, DENORMAL) | _mm512_fpclass_ps_mask(b, DENORMAL)) != 0;
 }
 
-#include "kernels/vec/vec_pairs.h"
+static void to_bf16(uint16_t *y, const float *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + STEP <= n; i += STEP) {
+        const __m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + i + STEP / 2);
+        if (any_denormal(a, b))
+            zb_kernels_avx512.to_bf16(y + i, x + i, STEP);
+        else
+            _mm512_storeu_si512(y + i, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+    }
+    zb_kernels_avx512.to_bf16(y + i, x + i, n - i);
+}
+
+static void pair_rows(uint32_t *y, size_t ld_y, const void *x, zb_dtype t, size_t ld_x, size_t rows, size_t cols)
+{
+    enum { AHEAD = 32 }; /* rows */
+    const size_t whole = t == ZB_F32 ? cols / 16 * 16 : 0;
+    const __m512i step = _mm512_set1_epi32(0x00010001);
+    __m512i order = _mm512_set1_epi32(0x00100000); /* number i of the first vector, number i of the second */
+    for (int i = 1; i < 16; i++)
+        order = _mm512_mask_add_epi32(order, (__mmask16)(0xFFFFu << i), order, step);
+    for (size_t r = 0; r + 1 < rows && whole > 0; r += 2) {
+        const float *row = (const float *)x + r * ld_x;
+        uint32_t *to = y + r / 2 * ld_y;
+        for (size_t c = 0; c < whole; c += 16) {
+            for (int i = 0; i < 2; i++) /* a strip of columns: the processor fetches no other rows by itself */
+                _mm_prefetch((const char *)(row + (size_t)(AHEAD + i) * ld_x + c), _MM_HINT_T0);
+            const __m512 a = _mm512_loadu_ps(row + c), b = _mm512_loadu_ps(row + ld_x + c);
+            if (any_denormal(a, b))
+                zb_kernels_avx512.pair_rows(to + c, ld_y, row + c, t, ld_x, 2, 16);
+            else
+                _mm512_storeu_si512(to + c, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(b, a)));
+        }
+    }
+    if (rows % 2 != 0 && whole > 0) {
+        const float *row = (const float *)x + (rows - 1) * ld_x;
+        zb_kernels_avx512.pair_rows(y + rows / 2 * ld_y, ld_y, row, t, ld_x, 1, whole);
+    }
+    const char *rest = (const char *)x + whole * zb_dtype_bytes(t);
+    zb_kernels_avx512.pair_rows(y + whole, ld_y, rest, t, ld_x, rows, cols - whole);
+}
+
+/* ---- sums of outer products ---- */
+
+#define OUTER(name)          outer_bf16_##name
+#define OUTER_R              6
+#define OUTER_V              4
+#define OUTER_DOT(acc, a, b) (vf) _mm512_dpbf16_ps((__m512)(acc), (__m512bh)(a), (__m512bh)(b))
+#include "kernels/vec/vec_outer.h"
 
 static double peak(zb_dtype t, size_t rounds, float *sink)
 {
@@ -434,7 +481,9 @@ static double peak(zb_dtype t, size_t rounds, float *sink)
 const zb_kernels zb_kernels_avx512bf16 = {
     .name = "avx512bf16",
     .matmul_bf16 = matmul_bf16,
-    .outer_bf16 = outer_bf16,
+    .outer_bf16 = outer_bf16_all,
+    .to_bf16 = to_bf16,
+    .pair_rows = pair_rows,
     .fast_bf16 = 1,
     .peak = peak,
 };
