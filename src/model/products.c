@@ -271,9 +271,12 @@ static void row_task(void *ctx, size_t task, int worker)
         r->fn(r->p, row, r->arg);
 }
 
-/* Small row work is not worth waking anybody: 4 rows to a task, so that one to four rows stay with the caller. */
+/* Small row work is not worth waking anybody: 4 rows to a task, so that one to four rows stay with the caller. More of
+ * many: a processor that reads row after row fetches the next by itself. */
 void zb_each_row(const pass *p, row_fn fn, const void *arg)
 {
-    row_run r = {p, fn, arg, 4};
+    enum { LEAST = 4, MOST = 32, TASKS = 32 };
+    const size_t share = p->rows / TASKS;
+    row_run r = {p, fn, arg, share < LEAST ? LEAST : least(share, MOST)};
     zb_pool_run_on(p->m->pool, p->n_threads, ceil_div(p->rows, r.per_task), row_task, &r);
 }

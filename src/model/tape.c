@@ -306,6 +306,13 @@ void zb_tape_dropout(zb_tape *t, uint64_t seed)
     t->drop_seed = seed;
 }
 
+static void keep_row(const pass *p, size_t row, const void *arg)
+{
+    const zb_slot *s = arg;
+    const size_t h = p->c->hidden_size;
+    memcpy(s->x + row * h, p->ws->x + row * h, h * sizeof *s->x);
+}
+
 void zb_tape_enter(const pass *p, size_t layer)
 {
     const zb_plan *plan = &p->m->plan;
@@ -313,7 +320,7 @@ void zb_tape_enter(const pass *p, size_t layer)
     zb_workspace *ws = p->ws;
     const zb_slot *s = &p->tape->slots[layer];
     if (s->x != ws->x)
-        memcpy(s->x, ws->x, p->rows * plan->config.hidden_size * sizeof *s->x);
+        zb_each_row(p, keep_row, s);
     for (size_t i = 0; i < p->n_spans; i++)
         memset(ws->spans[i].seq->state, 0, state * sizeof *ws->spans[i].seq->state);
     ws->normed = s->normed;
@@ -385,6 +392,11 @@ zamba_status zb_tape_forward(zb_tape *t, const zb_example *examples, size_t n, z
 
 /* ---- the head and the loss ---- */
 
+static void round_input_row(const pass *p, size_t row, const void *arg)
+{
+    zb_round_row(p, *(const operand *)arg, row, 0, p->c->hidden_size);
+}
+
 typedef struct loss_run {
     zb_tape *t;
     zb_loss_fn fn;
@@ -412,8 +424,7 @@ zamba_status zb_tape_loss(zb_tape *t, zb_loss_fn fn, void *ctx, int gradient, za
         part.rows = least(ZB_LOSS_ROWS, t->pass.rows - row0);
         const float *x = t->last + row0 * h;
         const operand in = zb_operand(&part, x, h, 0);
-        for (size_t i = 0; i < part.rows; i++)
-            zb_round_row(&part, in, i, 0, h);
+        zb_each_row(&part, round_input_row, &in);
         zb_multiply(
             &part, ZB_OP_HEAD,
             &(product_job){.parts = {{*head, in, t->logits, vocab, NULL, 0, zb_lora_on(&t->m->weights.head_lora), 0}},
