@@ -12,6 +12,7 @@
 
 #define SV_CHUNK 64 /* tokens: where calls may be cut without any change of bits, see zamba_model_info.any_cut */
 
+struct sv_behind;
 struct sv_cache;
 struct sv_disk;
 struct sv_errands;
@@ -41,17 +42,18 @@ struct sv_engine {
     /* the engine's thread */
     sv_job **running; /* [o.slots] */
     size_t n_running;
-    zamba_batch_item *items; /* [o.slots] */
-    sv_job **item_jobs;      /* [o.slots] */
-    float *logits;           /* [o.slots + SV_ALL_ROWS, vocab] */
-    float *masked;           /* [vocab] */
-    uint64_t reserved;       /* bytes, of the jobs running */
-    size_t turn;             /* whose prompt is first in the next step */
-    double step_s, token_s;  /* mean time of a step without prompts, and of a prompt's token beside it */
-    zamba_sequence *root;    /* an empty sequence: new ones are its forks, so that no room is asked for again */
-    struct sv_cache *cache;  /* or NULL; only this thread's                                                   */
-    struct sv_disk *disk;    /* its folder, or NULL                                                           */
-    struct sv_store *store;  /* any thread's                                                                  */
+    zamba_batch_item *items;  /* [o.slots] */
+    sv_job **item_jobs;       /* [o.slots] */
+    float *logits;            /* [o.slots + SV_ALL_ROWS, vocab] */
+    float *masked;            /* [vocab] */
+    uint64_t reserved;        /* bytes, of the jobs running */
+    size_t turn;              /* whose prompt is first in the next step */
+    double step_s, token_s;   /* mean time of a step without prompts, and of a prompt's token beside it */
+    zamba_sequence *root;     /* an empty sequence: new ones are its forks, so that no room is asked for again */
+    struct sv_cache *cache;   /* or NULL; only this thread's                                                   */
+    struct sv_disk *disk;     /* its folder, or NULL                                                           */
+    struct sv_store *store;   /* any thread's                                                                  */
+    struct sv_behind *behind; /* or NULL, as the cache: a part of its bytes; any thread's                     */
     struct sv_errands *errands;
     size_t unit; /* states stand at multiples of it */
     int over;    /* the cache is being closed       */

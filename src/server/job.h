@@ -35,6 +35,7 @@ struct sv_job {
     zamba_sequence *seq;
     size_t base;     /* place in the sequence of the prompt's first token; may be below 0, wrapped, where what the
                       * sequence has read are fewer tokens than the prompt has for it                      */
+    size_t apart;    /* tokens that the sequence had read before the prompt's first, without being said in it */
     size_t n_read;   /* of the prompt                                                                      */
     size_t n_cached; /* of those, not read for this job                                                    */
     size_t n_piece;  /* of the prompt or the answer, in this step                                          */
@@ -59,6 +60,7 @@ struct sv_job {
     int no_disk;     /* it could not be read: without it                                                       */
     int32_t *fetch_ids;
     char fetch_id[40];
+    uint64_t epoch; /* of what was kept behind saved states, when this one was asked for                      */
     /* under the engine's lock */
     int is_fetched, gone; /* gone: nobody waits for it any more                                                */
     zamba_sequence *fetched;

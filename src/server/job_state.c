@@ -3,7 +3,8 @@
  *
  * States are kept only where going on from them gives the same bits as reading all: anywhere if the model was opened
  * so, else at multiples of SV_CHUNK of what was read as a prompt. What came from a saved state never gets into the
- * cache: it may have been imported, and is its owner's word for what it has read. */
+ * cache: it may have been imported, and is its owner's word for what it has read. It is kept beside it, for those who
+ * go on behind the same saved state (state_behind.h), within the bytes of the cache. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +12,14 @@
 
 #include "engine_impl.h"
 #include "spelling.h"
+#include "state_behind.h"
 #include "state_cache.h"
 #include "state_disk.h"
 #include "state_store.h"
 
 #define LEAST_GAP 32 /* tokens between states in one prompt */
 #define NEAR_END  16 /* a border that close to the prompt's end has its state there */
+#define BEHIND    8  /* one part of so many of the cache's bytes, for what is kept behind saved states */
 
 static void let_go(void *engine, zamba_sequence *s)
 {
@@ -43,6 +46,11 @@ zamba_status sv_states_open(sv_engine *e, zamba_error *err)
         if (e->cache == NULL)
             st = sv_fail(err, ZAMBA_E_MEMORY, "state cache: out of memory");
     }
+    if (st == ZAMBA_OK && o->cache_bytes > 0 && e->any_cut) {
+        e->behind = sv_behind_open(o->cache_bytes / BEHIND);
+        if (e->behind == NULL)
+            st = sv_fail(err, ZAMBA_E_MEMORY, "state cache: out of memory");
+    }
     if (st == ZAMBA_OK && o->cache_bytes > 0 && o->cache_folder != NULL && o->cache_folder_bytes > 0)
         st = sv_disk_open(&e->disk, o->cache_folder, o->cache_folder_bytes, info.fingerprint, e->errands, err);
     if (st == ZAMBA_OK)
@@ -58,6 +66,8 @@ void sv_states_close(sv_engine *e)
     sv_cache_close(e->cache);
     sv_disk_close(e->disk);
     sv_store_close(e->store);
+    sv_behind_close(e->behind);
+    e->behind = NULL;
     e->errands = NULL;
     e->cache = NULL;
     e->disk = NULL;
@@ -70,6 +80,21 @@ void sv_states_close(sv_engine *e)
 static int uses_cache(const sv_engine *e, const sv_job *j)
 {
     return e->cache != NULL && j->r.state_id == NULL && j->prompt_tokens == NULL && j->sum == NULL;
+}
+
+static int uses_behind(const sv_engine *e, const sv_job *j)
+{
+    return e->behind != NULL && j->r.state_id != NULL && j->prompt_tokens == NULL && j->sum == NULL;
+}
+
+/* The cache and what is behind saved states have one bound. */
+static void fit(sv_engine *e)
+{
+    uint64_t n = 0, bytes = 0;
+    if (e->behind != NULL)
+        sv_behind_count(e->behind, &n, &bytes);
+    while (n > 0 && sv_cache_bytes(e->cache) + bytes > e->o.cache_bytes && sv_cache_let_go(e->cache))
+        ;
 }
 
 /* Message borders, the point where this prompt parts from others, and its end: rising, behind what is read already. The
@@ -113,18 +138,20 @@ void sv_keep_here(sv_engine *e, sv_job *j)
         return;
     j->next_keep++;
     note_kept(&j->kept_prompt, j->seq);
-    if (!sv_cache_has(e->cache, j->r.prompt, j->n_read) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK)
+    if (!sv_cache_has(e->cache, j->r.prompt, j->n_read) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK) {
         sv_cache_keep(e->cache, s);
+        fit(e);
+    }
 }
 
 void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end)
 {
-    const int caches = uses_cache(e, j) && e->any_cut;
+    const int caches = uses_cache(e, j) && e->any_cut, behind = uses_behind(e, j);
     zamba_sequence *s = NULL;
     zamba_error err = {0};
     if (j->r.keep_state) {
         zamba_status st = ZAMBA_OK;
-        if (caches)
+        if (caches || behind)
             st = zamba_sequence_fork(&s, j->seq, &err);
         else
             s = j->seq, j->seq = NULL;
@@ -137,6 +164,13 @@ void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end)
         note_kept(&end->kept_answer, j->seq);
         sv_cache_keep(e->cache, j->seq);
         j->seq = NULL;
+        fit(e);
+    } else if (behind) {
+        note_kept(&end->kept_answer, j->seq);
+        end->kept_answer.key = sv_behind_key(j->r.state_id, j->seq);
+        sv_behind_keep(e->behind, j->r.state_id, j->epoch, j->seq);
+        j->seq = NULL;
+        fit(e);
     }
 }
 
@@ -144,8 +178,7 @@ void sv_keep_end(sv_engine *e, sv_job *j, sv_event *end)
 
 static void begin(sv_engine *e, sv_job *j, size_t parting)
 {
-    if (j->n_read == 0) /* else the prompt says all that was read before it */
-        zamba_sampler_accept(j->sampler, zamba_sequence_tokens(j->seq), zamba_sequence_length(j->seq));
+    zamba_sampler_accept(j->sampler, zamba_sequence_tokens(j->seq), j->apart);
     zamba_sampler_accept(j->sampler, j->r.prompt, j->r.n_prompt);
     for (size_t i = 0; j->prompt_tokens != NULL && i <= j->n_read; i++)
         j->prompt_tokens[i] = (sv_token){.id = j->r.prompt[i], .logprob = NAN};
@@ -154,7 +187,7 @@ static void begin(sv_engine *e, sv_job *j, size_t parting)
     j->phase = SV_READING;
 }
 
-/* The saved state is there: what of the prompt has it read? The same ids, or, of what the model wrote, the same text in
+/* What of the prompt has the saved state read? The same ids, or, of what the model wrote, the same text in
  * other tokens. */
 static zamba_status join_saved(const sv_engine *e, sv_job *j, zamba_error *err)
 {
@@ -168,8 +201,29 @@ static zamba_status join_saved(const sv_engine *e, sv_job *j, zamba_error *err)
     if (n + r - read > e->n_ctx)
         return sv_fail(err, ZAMBA_E_CONTEXT, "prompt: %zu tokens of the saved state and %zu more, the context is %zu",
                        n, r - read, e->n_ctx);
-    j->base = n - read; /* may wrap: only base + n_read is a place */
+    j->base = n - read;           /* may wrap: only base + n_read is a place */
+    j->apart = read == 0 ? n : 0; /* else the prompt says all that was read before it */
     j->n_read = j->n_cached = read;
+    return ZAMBA_OK;
+}
+
+/* The saved state is there: what of the prompt has it read, and what was read behind it before? */
+static zamba_status go_on(sv_engine *e, sv_job *j, zamba_error *err)
+{
+    const zamba_status st = join_saved(e, j, err);
+    if (st != ZAMBA_OK)
+        return st;
+    if (uses_behind(e, j)) {
+        zamba_sequence *s = sv_behind_find(e->behind, j->r.state_id, j->epoch, j->seq, j->r.prompt + j->n_read,
+                                           j->r.n_prompt - j->n_read);
+        if (s != NULL) {
+            j->n_read += zamba_sequence_length(s) - zamba_sequence_length(j->seq);
+            j->n_cached = j->n_read;
+            zamba_sequence_close(j->seq);
+            j->seq = s;
+        }
+    }
+    begin(e, j, 0);
     return ZAMBA_OK;
 }
 
@@ -297,14 +351,12 @@ static zamba_status from_cache(sv_engine *e, sv_job *j, zamba_error *err)
 
 static zamba_status from_saved(sv_engine *e, sv_job *j, zamba_error *err)
 {
-    zamba_status st = sv_store_get(e->store, j->r.state_id, &j->seq, err);
+    if (e->behind != NULL)
+        j->epoch = sv_behind_epoch(e->behind);
+    const zamba_status st = sv_store_get(e->store, j->r.state_id, &j->seq, err);
     if (st == ZAMBA_OK && j->seq == NULL)
         return send_for(e, j, 0) ? ZAMBA_OK : sv_fail(err, ZAMBA_E_MEMORY, "saved state: out of memory");
-    if (st == ZAMBA_OK)
-        st = join_saved(e, j, err);
-    if (st == ZAMBA_OK)
-        begin(e, j, 0);
-    return st;
+    return st == ZAMBA_OK ? go_on(e, j, err) : st;
 }
 
 /* It has come from the disk. */
@@ -326,16 +378,14 @@ static zamba_status take_fetched(sv_engine *e, sv_job *j, zamba_error *err)
     j->seq = s;
     if (st != ZAMBA_OK)
         return st;
-    if (j->r.state_id != NULL) {
-        st = join_saved(e, j, err);
-        if (st == ZAMBA_OK)
-            begin(e, j, 0);
-        return st;
-    }
+    if (j->r.state_id != NULL)
+        return go_on(e, j, err);
     j->n_read = j->n_cached = n;
     note_kept(&j->kept_prompt, j->seq);
-    if (!sv_cache_has(e->cache, j->r.prompt, n) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK)
+    if (!sv_cache_has(e->cache, j->r.prompt, n) && zamba_sequence_fork(&s, j->seq, NULL) == ZAMBA_OK) {
         sv_cache_keep(e->cache, s);
+        fit(e);
+    }
     count_lookup(e, SV_HIT);
     begin(e, j, 0);
     return ZAMBA_OK;
@@ -361,12 +411,13 @@ zamba_status sv_begin(sv_engine *e, sv_job *j, zamba_error *err)
 
 uint64_t sv_engine_holds(const sv_engine *e, uint64_t key)
 {
-    return e->cache != NULL ? sv_cache_holds(e->cache, key) : 0;
+    const uint64_t bytes = e->cache != NULL ? sv_cache_holds(e->cache, key) : 0;
+    return bytes == 0 && e->behind != NULL ? sv_behind_holds(e->behind, key) : bytes;
 }
 
 int sv_make_room(sv_engine *e)
 {
-    return e->cache != NULL && sv_cache_let_go(e->cache);
+    return (e->cache != NULL && sv_cache_let_go(e->cache)) || (e->behind != NULL && sv_behind_let_go(e->behind));
 }
 
 void sv_states_count(sv_engine *e, sv_stats *s)
@@ -374,5 +425,11 @@ void sv_states_count(sv_engine *e, sv_stats *s)
     if (e->cache != NULL) {
         s->cache_bytes = sv_cache_bytes(e->cache);
         s->cache_entries = sv_cache_entries(e->cache);
+    }
+    if (e->behind != NULL) {
+        uint64_t n, bytes;
+        sv_behind_count(e->behind, &n, &bytes);
+        s->cache_entries += n;
+        s->cache_bytes += bytes;
     }
 }

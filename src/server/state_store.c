@@ -14,6 +14,7 @@
 
 #include "engine_impl.h"
 #include "random_id.h"
+#include "state_behind.h"
 
 #define SUFFIX   ".zstate"
 #define ID_CHARS 32
@@ -371,6 +372,13 @@ zamba_status sv_state_export(sv_engine *e, const char *id, void **data, size_t *
     return st;
 }
 
+/* Around what changes the meaning of an id: see there. */
+static void forget_behind(sv_engine *e)
+{
+    if (e->behind != NULL)
+        sv_behind_forget(e->behind);
+}
+
 zamba_status sv_state_import_as(sv_engine *e, const char *id, const void *data, size_t n_bytes, char out[40],
                                 zamba_error *err)
 {
@@ -380,9 +388,15 @@ zamba_status sv_state_import_as(sv_engine *e, const char *id, const void *data, 
     if (st != ZAMBA_OK)
         return st;
     st = zamba_sequence_load(s, data, n_bytes, err);
-    if (st == ZAMBA_OK)
-        return sv_store_put(e->store, s, id, out, err);
-    zamba_sequence_close(s);
+    if (st != ZAMBA_OK) {
+        zamba_sequence_close(s);
+        return st;
+    }
+    if (id != NULL)
+        forget_behind(e);
+    st = sv_store_put(e->store, s, id, out, err);
+    if (id != NULL)
+        forget_behind(e);
     return st;
 }
 
@@ -401,7 +415,10 @@ zamba_status sv_state_fork(sv_engine *e, const char *id, char new_id[40], zamba_
 
 zamba_status sv_state_drop(sv_engine *e, const char *id, zamba_error *err)
 {
-    return sv_store_drop(e->store, id, err);
+    forget_behind(e);
+    const zamba_status st = sv_store_drop(e->store, id, err);
+    forget_behind(e);
+    return st;
 }
 
 zamba_status sv_state_list(sv_engine *e, sv_state_info **list, size_t *n, zamba_error *err)

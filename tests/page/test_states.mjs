@@ -96,6 +96,14 @@ export const tests = {
       assert.ok(node.usage.prompt < 28, `${node.usage.prompt} tokens were read, ${usage.prompt} are in the state`);
       await there.reload();
       await until('it is kept', async () => (await answers(there).count()) === 1);
+      // and of the next turn only what is new, too; the tree says what that costs
+      await say(there, 'And then?');
+      assert.equal(await ended(there, 120000), 'done');
+      const [again, all] = await cached(there);
+      assert.ok(again >= node.usage.prompt + node.usage.generated - 1 && all - again < 28, `${again} of ${all} were read from the cache, ${node.usage.prompt} and ${node.usage.generated} tokens before`);
+      await there.getByRole('button', { name: 'Branches of this chat' }).first().click();
+      await there.locator(`#node-${node.id}`).click();
+      await until('what it costs', async () => /[\d.]+ (KiB|MiB) in memory · \d+ tokens/.test(await there.getByRole('complementary').innerText()));
       there.quiet();
     });
     page.quiet();

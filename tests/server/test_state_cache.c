@@ -554,6 +554,129 @@ static void test_saved_bounds(void **state)
     sv_engine_close(e);
 }
 
+/* A conversation behind a saved state: its turns are not read again, another state's are not mixed with them, not even
+ * of one that has the same tokens, or the same id later on. */
+static void test_behind(void **state)
+{
+    enum { SAVED = 107, TURNS = 5 };
+    static heard h, whole;
+    int32_t ids[2][700];
+    size_t n[TURNS + 1] = {SAVED + 30}, known = 0;
+    zamba_error err;
+    char id[2][40], copy[40], put[40];
+    const char given[] = "0123456789abcdef0123456789abcdef";
+    void *data[2];
+    size_t n_data[2];
+    sv_stats before, after;
+    (void)state;
+    sv_engine_options o = serving_options();
+    sv_engine *plain = serving_open(model, o);
+    o.cache_bytes = (uint64_t)512 << 20;
+    sv_engine *e = serving_open(model, o);
+    for (size_t k = 0; k < 2; k++) {
+        serving_ids(ids[k], 100, 11 + k);
+        sv_request r = serving_request(ids[k], 100, 7, 3);
+        r.ignore_eos = 1;
+        r.keep_state = 1;
+        serving_run(e, &r, &h);
+        memcpy(ids[k] + 100, h.ids, 7 * sizeof(int32_t));
+        memcpy(id[k], h.end->state_id, sizeof id[k]);
+        heard_free(&h);
+        CHECK_OK(sv_state_export(e, id[k], &data[k], &n_data[k], &err), err);
+    }
+    CHECK_OK(sv_state_import(e, data[0], n_data[0], copy, &err), err);
+    CHECK_OK(sv_state_import_as(e, given, data[0], n_data[0], put, &err), err);
+    const char *const all[] = {id[0], copy, given};
+    int32_t *const t = ids[0];
+    serving_ids(t + SAVED, 30, 50);
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        for (size_t i = 0; i < 3; i++) {
+            sv_request r = serving_request(t + SAVED, n[turn] - SAVED, 6, turn);
+            r.ignore_eos = 1;
+            r.sampler.repeat_penalty = 1.2f; /* hears of what was read and is not in the prompt, too */
+            if (i == 0) {
+                r.prompt = t;
+                r.n_prompt = n[turn];
+                serving_run(plain, &r, &whole);
+                r.prompt += SAVED;
+                r.n_prompt -= SAVED;
+            }
+            r.state_id = all[i];
+            serving_run(e, &r, &h);
+            assert_int_equal(h.end->n_cached, known);
+            check_same(&h, &whole, "behind a saved state");
+            assert_int_equal(sv_engine_holds(e, h.end->kept_answer.key), h.end->kept_answer.bytes);
+            assert_true(h.end->kept_answer.bytes > 0);
+            heard_free(&h);
+        }
+        memcpy(t + n[turn], whole.ids, whole.n_ids * sizeof *t);
+        known = n[turn] + whole.n_ids - 1 - SAVED;
+        n[turn + 1] = n[turn] + whole.n_ids + 20;
+        serving_ids(t + n[turn + 1] - 20, 20, 200 + turn);
+        heard_free(&whole);
+    }
+    /* back to an earlier turn, with what the saved state has read said or not */
+    sv_request r = serving_request(t + SAVED, n[2] - SAVED, 6, 9);
+    r.state_id = id[0];
+    serving_run(e, &r, &h);
+    assert_int_equal(h.end->n_cached, n[2] - 20 - 1 - SAVED);
+    heard_free(&h);
+    r.prompt = t;
+    r.n_prompt = n[2];
+    serving_run(e, &r, &h);
+    assert_int_equal(h.end->n_cached, n[2] - 20 - 1);
+    heard_free(&h);
+    /* nothing of it is known to those who name no state, or where all rows are wanted */
+    r.state_id = NULL;
+    sv_engine_stats(e, &before);
+    serving_run(e, &r, &h);
+    assert_true(h.end->n_cached <= SAVED);
+    heard_free(&h);
+    sv_engine_stats(e, &after);
+    assert_true(after.cache_bytes <= o.cache_bytes && after.cache_entries > before.cache_entries);
+    /* the id becomes another state's */
+    CHECK_OK(sv_state_import_as(e, given, data[1], n_data[1], put, &err), err);
+    r.state_id = given;
+    r.prompt = t + SAVED;
+    r.n_prompt = n[1] - SAVED;
+    serving_run(e, &r, &h);
+    assert_int_equal(h.end->n_cached, 0);
+    memcpy(ids[1] + SAVED, t + SAVED, (n[1] - SAVED) * sizeof *t);
+    r.state_id = NULL;
+    r.prompt = ids[1];
+    r.n_prompt = n[1];
+    serving_run(plain, &r, &whole);
+    check_same(&h, &whole, "behind another state of the same id");
+    heard_free(&whole);
+    /* and is gone with it */
+    const uint64_t key = h.end->kept_answer.key;
+    assert_true(sv_engine_holds(e, key) > 0);
+    heard_free(&h);
+    CHECK_OK(sv_state_drop(e, given, &err), err);
+    assert_int_equal(sv_engine_holds(e, key), 0);
+    sv_engine_close(e);
+    /* bounds: an eighth of the cache's bytes, the cache itself makes room for it */
+    o.cache_bytes = (uint64_t)48 << 20;
+    e = serving_open(model, o);
+    CHECK_OK(sv_state_import_as(e, given, data[0], n_data[0], put, &err), err);
+    for (size_t i = 0; i < 40; i++) {
+        int32_t other[80];
+        serving_ids(other, 80, 300 + i);
+        r = serving_request(other, 80, 2, i);
+        r.state_id = i % 2 ? given : NULL;
+        serving_run(e, &r, &h);
+        assert_int_equal(h.end->status, ZAMBA_OK);
+        heard_free(&h);
+        sv_engine_stats(e, &after);
+        assert_true(after.cache_bytes <= o.cache_bytes);
+    }
+    assert_true(after.cache_bytes > o.cache_bytes / 2);
+    for (size_t k = 0; k < 2; k++)
+        zamba_free(data[k]);
+    sv_engine_close(plain);
+    sv_engine_close(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -562,6 +685,7 @@ int main(void)
         cmocka_unit_test(test_ten_turns),   cmocka_unit_test(test_again_edited_shared),
         cmocka_unit_test(test_at_once),     cmocka_unit_test(test_disk),
         cmocka_unit_test(test_saved),       cmocka_unit_test(test_saved_bounds),
+        cmocka_unit_test(test_behind),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
