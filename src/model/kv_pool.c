@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/mem.h"
 
@@ -43,14 +44,16 @@ void zb_kv_pool_close(zb_kv_pool *p)
 }
 
 /* Memory of the system; large pieces in huge pages where there are any (a context is read at the memory's speed, and
- * each small page would cost a walk of the page tables): they must begin on a border of such. */
+ * each small page would cost a walk of the page tables): they must begin on a border of such. What is left behind the
+ * last whole one is of small pages: two pages of a 7B's 8-bit context in seven huge ones would waste a seventh. */
 static void *map_slab(size_t *bytes)
 {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    size_t rounded, room;
 #ifdef MADV_HUGEPAGE
-    if (*bytes >= 2 * HUGE_PAGE && zb_add(*bytes, HUGE_PAGE - 1, &rounded) && zb_add(rounded, HUGE_PAGE, &room)) {
-        rounded &= ~(HUGE_PAGE - 1);
+    const size_t small = (size_t)sysconf(_SC_PAGESIZE);
+    size_t rounded, room;
+    if (*bytes >= 2 * HUGE_PAGE && zb_add(*bytes, small - 1, &rounded) && zb_add(rounded, HUGE_PAGE, &room)) {
+        rounded -= rounded % small;
         unsigned char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (p != MAP_FAILED) {
             const size_t before = -(uintptr_t)p & (HUGE_PAGE - 1);
@@ -58,7 +61,7 @@ static void *map_slab(size_t *bytes)
                 munmap(p, before);
             if (before < HUGE_PAGE)
                 munmap(p + before + rounded, HUGE_PAGE - before);
-            (void)madvise(p + before, rounded, MADV_HUGEPAGE);
+            (void)madvise(p + before, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
             *bytes = rounded;
             return p + before;
         }

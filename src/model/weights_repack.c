@@ -193,5 +193,8 @@ zamba_status zb_weights_turn(zb_weights *w, const zb_plan *plan, const zb_kernel
         each_turnable(w, plan, k, turn_one, &r);
     if (plan->config.tied_head)
         w->head = w->embed;
+    /* of the little that is still read where it is mapped, what was read in passing need not stay in memory */
+    for (size_t i = 0; i < w->tensors.n_files && st == ZAMBA_OK; i++)
+        (void)zb_file_forget(&w->tensors.files[i], w->tensors.files[i].data, w->tensors.files[i].size);
     return st;
 }
