@@ -58,7 +58,7 @@ const ended = async () => {
 };
 // what nobody waits for (a handler of requests, say) fails the test under way, not the whole run
 let stray = null;
-process.on('unhandledRejection', (e) => (stray ? stray(e) : console.log(`        between two tests: ${e?.stack ?? e}`)));
+for (const kind of ['unhandledRejection', 'uncaughtException']) process.on(kind, (e) => (stray ? stray(e) : console.log(`        between two tests: ${e?.stack ?? e}`)));
 process.on('SIGINT', () => void ended().then(() => process.exit(130)));
 // A machine that stood still (put to sleep, moved, every process stopped) lets all bounds of time pass at once: seen by a clock
 // that ticks late, or by two clocks that differ. What fails then is no finding, and is asked again.
