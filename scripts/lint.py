@@ -116,7 +116,7 @@ def check_c(path, text, found):
     elif path.name not in text.split("\n")[0] and path.parts[0] in ("src", "include", "examples", "bench"):
         found.add(path, 1, f'the first comment begins with the file\'s name: "/* {path.name} — ..."')
     guarded = re.search(r"#ifndef (\w+)\n#define \1\b", text)
-    if path.suffix == ".h" and not guarded and "has no guard" not in text[:text.find("*/")]:  # a body for several names
+    if path.suffix == ".h" and not guarded and "has no guard" not in text[: text.find("*/")]:
         found.add(path, 0, "no include guard")
     in_library = path.parts[0] == "src" and path.parts[1] not in ("cli", "server")
     for number, line in enumerate(lines, 1):

@@ -1,8 +1,13 @@
-/* vec_outer.h — zb_kernels.outer and outer_bf16: sums of outer products of 32-bit words, which are f32 or pairs of
- * bf16. Included once for each, by vec_set.h and by the files of sets that have an instruction for pairs; so it has no
- * guard. Before it stand vec_types.h and OUTER(name)               what the functions of this time are called OUTER_R,
- * OUTER_V          the tile, rows by vectors OUTER_DOT(acc, a, b)      acc + the products of the words in each lane and
- * it takes these back.
+/* vec_outer.h — zb_kernels.outer and outer_bf16: sums of outer products of 32-bit words, f32 or pairs of bf16.
+ *
+ * This file has no guard: it is included once for each of the two, by vec_products.h and by the files of sets that have
+ * an instruction for pairs, after vec_types.h and the definitions of
+ *
+ *   OUTER(name)             what the functions are called
+ *   OUTER_R, OUTER_V        the tile, rows by vectors
+ *   OUTER_DOT(acc, a, b)    acc + the products of the words in each lane
+ *
+ * which it takes back.
  *
  * A strip of b's columns and some of its rows stay in the first-level cache while all rows of a go over them: as a
  * copy, for rows a power of two apart would fight for few of its sets. */
