@@ -10,6 +10,7 @@ from program import PROGRAM, ROOT, Case, run
 
 HELP = run("serve", "--help", env=None).out
 # of other programs: lm_eval, hand_over.py, systemctl
+PAGE_TESTS = {"--list", "--no-save", "--only", "--screenshots", "--server"}  # of tests/page/run.mjs and npm
 OTHERS = {"--proxy", "--server", "--state", "--tasks", "--model_args", "--now"}
 
 
@@ -31,7 +32,7 @@ class Documents(Case):
         self.assertEqual(sorted(said - options(HELP) - OTHERS), [])
 
     def test_page_and_commands(self):
-        known = options(HELP) | options(run("train", "--help").out)
+        known = options(HELP) | options(run("train", "--help").out) | PAGE_TESTS
         self.assertEqual(sorted(options((ROOT / "docs" / "PAGE.md").read_text()) - known), [])
         section = re.search(r"(?ms)^## `serve`.*?\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "COMMANDS.md").read_text()).group(1)
         self.assertIn("`app`", section)

@@ -18,7 +18,7 @@ INLINE void OUTER(strip)(float *o, size_t ld_o, const char *a, size_t row_a, siz
                          size_t n, zb_outer how, const int R)
 {
     enum { LINE = 64, STEPS = 8 };
-    const char *ahead = a;
+    const char *coming = a;
     const size_t hop = step_a == 1 ? LINE : 4 * step_a;
     vf acc[OUTER_R][OUTER_V];
     UNROLL
@@ -26,12 +26,12 @@ INLINE void OUTER(strip)(float *o, size_t ld_o, const char *a, size_t row_a, siz
         UNROLL
     for (int v = 0; v < OUTER_V; v++)
         acc[r][v] = how == ZB_OUTER_ON ? (vf) * (const vf_memory *)(o + (size_t)r * ld_o + v * VW) : (vf){0};
-    for (size_t s = 0; s < n; s++, piece += OUTER_V * VW, a += 4 * step_a, ahead += hop) {
+    for (size_t s = 0; s < n; s++, piece += OUTER_V * VW, a += 4 * step_a, coming += hop) {
         if (step_a != 1)
-            ahead = a + 4 * (size_t)R * row_a;
+            coming = a + 4 * (size_t)R * row_a;
         else if (s % STEPS == 0) /* a row each time: its lines behind s */
-            ahead = a - 4 * s + 4 * (s < STEPS * (size_t)R ? (size_t)R + s / STEPS : 0) * row_a;
-        __builtin_prefetch(ahead);
+            coming = a - 4 * s + 4 * (s < STEPS * (size_t)R ? (size_t)R + s / STEPS : 0) * row_a;
+        __builtin_prefetch(coming);
         vu bv[OUTER_V];
         UNROLL
         for (int v = 0; v < OUTER_V; v++)
