@@ -109,13 +109,13 @@ class Report(Case):
         self.fails(run("bench", "tokenizer", MODEL, "/dev/null"), 1, "empty")
 
     def test_serve(self):
-        words = ["bench", "serve", MODEL, "-n", "24", "-p", "5", "-r", "2", "-b", "1,3"]
+        words = ["bench", "serve", MODEL, "-n", "160", "-p", "5", "-r", "2", "-b", "1,3"]
         result = run(*words, "-o", "json")
         if "no server" in result.err:
             self.skipTest("this build has no server")
         x = result.json
         self.assertEqual([(r["batch"], len(r["samples"])) for r in x["results"]], [(1, 2), (3, 2)])
-        self.assertEqual((x["n_prompt"], x["n_answer"], x["model"]["id"]), (5, 24, "starter-zamba2"))
+        self.assertEqual((x["n_prompt"], x["n_answer"], x["model"]["id"]), (5, 160, "starter-zamba2"))
         one, three = x["results"]
         self.assertEqual(one["ratio"], 1)
         self.assertAlmostEqual(three["ratio"], three["tokens_per_second"] / one["tokens_per_second"], places=3)
@@ -124,8 +124,9 @@ class Report(Case):
             self.assertAlmostEqual(r["per_request"], r["tokens_per_second"] / r["batch"], places=3)
             self.assertGreaterEqual(r["best"], max(r["samples"]) - 1e-3)
             self.assertGreater(r["with_prompts"], 0)
-            for name in ("first_token", "between_tokens"):
-                self.assertTrue(0 < r[name + "_p50_s"] <= r[name + "_p99_s"], r)
+            self.assertTrue(0 < r["first_token_p50_s"] <= r["first_token_p99_s"], r)
+            # 0: on a busy machine most tokens may come together with the one before
+            self.assertTrue(0 <= r["between_tokens_p50_s"] <= r["between_tokens_p99_s"], r)
         rows = list(csv.DictReader(io.StringIO(run(*words, "-o", "csv").out)))
         self.assertEqual([r["batch"] for r in rows], ["1", "3"])
         self.assertIn("| requests |", run(*words).out)
