@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "clock.h"
 #include "http_impl.h"
@@ -380,7 +381,10 @@ ssize_t sv_exchange_read(void *exchange, uint64_t at, char *to, size_t room)
     pthread_mutex_lock(&e->lock);
     const size_t held = e->out.n - e->out.from, half = e->http->o.stream_buffer / 2;
     if (sv_http_gone(e)) {
-        result = MHD_CONTENT_READER_END_WITH_ERROR;
+        /* After END_WITH_ERROR libmicrohttpd 0.9.75 forgets a resumed connection until it is the oldest. At the end of
+         * a stream it writes, and finds that it can't. */
+        shutdown(e->conn->fd, SHUT_RDWR);
+        result = MHD_CONTENT_READER_END_OF_STREAM;
     } else if (held) {
         const size_t n = held < room ? held : room;
         memcpy(to, e->out.data + e->out.from, n);

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -283,6 +284,7 @@ static void on_connection(void *http, struct MHD_Connection *c, void **context,
         if (*context)
             sv_watch_remove(h, *context);
         *context = NULL;
+        atomic_fetch_sub(&h->n_taken, 1);
         return;
     }
     const union MHD_ConnectionInfo *fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -393,20 +395,19 @@ static zamba_status start_daemon(sv_http *h, int loopback, zamba_error *err)
     const unsigned per_address = (unsigned)(o->max_connections_per_address ? o->max_connections_per_address
                                             : loopback                     ? 0
                                                                            : 1024);
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
 #if defined(__linux__)
     flags |= MHD_USE_EPOLL;
 #else
     flags |= MHD_USE_AUTO;
 #endif
-    h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
-                                 MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION,
-                                 on_connection, h, MHD_OPTION_URI_LOG_CALLBACK, on_uri, h, MHD_OPTION_THREAD_POOL_SIZE,
-                                 (unsigned)o->threads, MHD_OPTION_CONNECTION_LIMIT, (unsigned)o->max_connections,
-                                 MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address, MHD_OPTION_CONNECTION_TIMEOUT,
-                                 (unsigned)(quiet + 1), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                 (size_t)(2 * o->max_header + 32768), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
-    if (!h->daemon)
+    h->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, h, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, h, MHD_OPTION_URI_LOG_CALLBACK, on_uri, h, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)o->threads,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)INT_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(quiet + 1), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)(2 * o->max_header + 32768), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    if (!h->daemon || !sv_accept_open(h))
         return fail(err, ZAMBA_E_IO, "the server did not start: %s", strerror(errno));
     return ZAMBA_OK;
 }
@@ -421,7 +422,7 @@ zamba_status sv_http_open(sv_http **out, const sv_http_options *o, const sv_rout
         return fail(err, ZAMBA_E_MEMORY, "out of memory");
     h->o = *o;
     h->app = app;
-    h->listen_fd = h->epoll_fd = -1;
+    h->listen_fd = h->epoll_fd = h->accept_end[0] = h->accept_end[1] = -1;
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     h->o.threads = o->threads > 1 ? o->threads : cores > 4 ? 4 : 2; /* a pool has two at least */
     h->o.workers = o->workers > 0 ? o->workers : cores > 4 ? 4 : 2;
@@ -462,12 +463,8 @@ static void rest(double seconds)
 int sv_http_drain(sv_http *h, double seconds)
 {
     const double until = sv_now() + seconds;
-    if (!atomic_exchange(&h->draining, 1)) {
-        const int fd = MHD_quiesce_daemon(h->daemon);
-        if (fd >= 0)
-            close(fd);
-        h->listen_fd = -1;
-    }
+    if (!atomic_exchange(&h->draining, 1))
+        sv_accept_close(h);
     while (atomic_load(&h->in_flight) > 0 && sv_now() < until)
         rest(0.01);
     return atomic_load(&h->in_flight) == 0;
@@ -491,9 +488,9 @@ void sv_http_close(sv_http *h)
             rest(0.01);
         }
         MHD_stop_daemon(h->daemon);
+    } else {
+        sv_accept_close(h);
     }
-    if (h->listen_fd >= 0)
-        close(h->listen_fd);
     while (atomic_load(&h->alive) > 0) /* done() of pumps */
         rest(0.005);
     sv_workers_close(h);

@@ -125,6 +125,10 @@ struct sv_http {
     uint32_t *generations;
     size_t n_slots, n_connections;
     size_t *free_slots, n_free;
+    atomic_size_t n_taken; /* and not closed */
+    int accept_end[2];     /* a pipe: the acceptor ends when [1] closes */
+    pthread_t acceptor;
+    int has_acceptor;
     int epoll_fd;
     pthread_t watcher;
     atomic_int watcher_stops;
@@ -157,6 +161,10 @@ ssize_t sv_exchange_read(void *exchange, uint64_t at, char *to, size_t room);
 int sv_workers_open(sv_http *h, size_t n);
 void sv_workers_submit(sv_exchange *e);
 void sv_workers_close(sv_http *h);
+
+/* accept.c: connections for libmicrohttpd's threads, up to the limit. Closing closes the listening socket. */
+int sv_accept_open(sv_http *h);
+void sv_accept_close(sv_http *h);
 
 /* watch.c: slow and vanished clients. */
 int sv_watch_open(sv_http *h);

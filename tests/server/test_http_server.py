@@ -313,6 +313,26 @@ class Gone(unittest.TestCase):
             self.assertLessEqual(s.descriptors(), before)
             self.assertEqual(s.get("/v1/echo/a")[0], 200)
 
+    def test_a_client_that_leaves_is_closed_while_others_stay(self):
+        with Server() as s, contextlib.ExitStack() as stack:
+            for _ in range(8):  # older ones, idle, with each of the server's threads
+                c = stack.enter_context(s.connect())
+                c.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                self.assertIn(b"200", c.recv(1000))
+            before = s.descriptors()
+            for leave in (socket.socket.close, vanish):
+                held = [s.connect() for _ in range(20)]
+                for i, c in enumerate(held):
+                    c.sendall(b"GET /v1/%s?n=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"stream", b"late")[i % 2])
+                for c in held[::2]:
+                    self.assertIn(b"200", c.recv(100))
+                for c in held:
+                    leave(c)
+                end = time.time() + 5
+                while s.descriptors() > before and time.time() < end:
+                    time.sleep(0.05)
+                self.assertEqual(s.descriptors(), before)
+
     def test_a_client_that_leaves_stops_its_work_soon(self):
         with Server() as s:
             c = s.connect()
@@ -437,8 +457,42 @@ class Access(unittest.TestCase):
                 c.close()
             self.assertEqual(closed, 6)
 
+    def test_beyond_the_limit_of_connections_they_wait(self):
+        ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with Server("connections=3") as s, contextlib.ExitStack() as stack:
+            held = [stack.enter_context(s.connect()) for _ in range(6)]
+            for c in held:
+                c.sendall(ask)
+            for i, c in enumerate(held):  # in their order: each that leaves lets the next one in
+                self.assertIn(b"200", c.recv(1000))
+                if i + 3 < len(held):
+                    held[i + 3].settimeout(0.2)
+                    with self.assertRaises(TimeoutError):
+                        held[i + 3].recv(1000)
+                    held[i + 3].settimeout(PATIENCE)
+                c.close()
+            self.assertEqual(s.get("/livez")[0], 200)
+
 
 class Ends(unittest.TestCase):
+    def test_closing_while_connections_come(self):
+        for _ in range(5):
+            with Server() as s:
+                port, over = s.port, threading.Event()
+
+                def knock():
+                    while not over.is_set():
+                        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as c:
+                            c.sendall(b"GET /v1/echo/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+                threads = [threading.Thread(target=knock) for _ in range(4)]
+                for t in threads:
+                    t.start()
+                time.sleep(0.05)
+            over.set()  # the server has ended, with 0
+            for t in threads:
+                t.join()
+
     def test_drain_lets_answers_finish(self):
         with Server() as s:
             kept = s.connect()
