@@ -4,6 +4,7 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#include <stdatomic.h>
 
 #define LEAF_7_1_EAX_AVX512_BF16 (1u << 5) /* older headers do not name it */
 
@@ -34,6 +35,23 @@ unsigned zb_cpu_features(void)
     if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & LEAF_7_1_EAX_AVX512_BF16))
         found |= ZB_CPU_AVX512_BF16;
     return found;
+}
+
+static unsigned amd_family(void)
+{
+    unsigned a, b, c, d;
+    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx || c != signature_AMD_ecx || d != signature_AMD_edx ||
+        !__get_cpuid(1, &a, &b, &c, &d))
+        return 0;
+    return (a >> 8 & 0xF) + (a >> 20 & 0xFF);
+}
+
+unsigned zb_cpu_amd_family(void)
+{
+    static atomic_uint known; /* 1 more than it is: in a virtual machine cpuid takes many microseconds */
+    if (!atomic_load_explicit(&known, memory_order_relaxed))
+        atomic_store_explicit(&known, amd_family() + 1, memory_order_relaxed);
+    return atomic_load_explicit(&known, memory_order_relaxed) - 1;
 }
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
@@ -72,6 +90,13 @@ unsigned zb_cpu_features(void)
 }
 #else
 unsigned zb_cpu_features(void)
+{
+    return 0;
+}
+#endif
+
+#if !defined(__x86_64__) && !defined(__i386__)
+unsigned zb_cpu_amd_family(void)
 {
     return 0;
 }

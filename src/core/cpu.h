@@ -17,4 +17,7 @@ enum {
 
 unsigned zb_cpu_features(void);
 
+/* The family of an AMD x86 (0x19: Zen 3 and 4, 0x1A: Zen 5), 0: another maker's. Looked up once. */
+unsigned zb_cpu_amd_family(void);
+
 #endif

@@ -14,12 +14,14 @@
 
 #include <math.h>
 
+#include "core/cpu.h"
 #include "kernels/sets.h"
 #include "kernels/x86/q8_tile.h"
 
 enum {
     FEW = 8,
     TILE = 4,                  /* rows of activations in a tile of 32 rows of weights: all that fits into registers   */
+    NEAR = 6144,               /* bytes ahead of what is read                                                         */
     CHUNK = 256,               /* rows of activations for which totals are kept                                       */
     ROOM = STRETCH_RUNS * 1152 /* the greatest stretch, turned */
 };
@@ -123,9 +125,9 @@ INLINE int most_rows_without_fetching(const zb_dtype t)
     return t == ZB_Q2_K || t == ZB_Q3_K ? 0 : kind_of(t) == K_32 ? 1 : 2;
 }
 
-/* m rows: T, or with G = 2 the first T and the last T, which may be in part the same. */
+/* m rows: T, or with G = 2 the first T and the last T, which may be in part the same. `near`: see few_of. */
 FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
-                       int accumulate, const int T, const int G)
+                       int accumulate, const int T, const int G, const int near)
 {
     const kind K = kind_of(t);
     const size_t start[2] = {0, m - (size_t)T};
@@ -137,7 +139,7 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
         const size_t n_rows = min_size(LANES, w->n_rows - row);
         ahead next = ahead_of(w, row + LANES, LANES);
         if (w->turned && T <= most_rows_without_fetching(t))
-            next.at = NULL;
+            next.at = near ? row_of(w, row) + NEAR : NULL;
         __m512 total[2][FEW];
         UNROLL
         for (int g = 0; g < G; g++)
@@ -181,6 +183,17 @@ FOR_EACH_TYPE void few(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows
             if (g == 0 || start[1] + (size_t)i >= (size_t)T)
                 store_totals(y + (start[g] + (size_t)i) * ld_y + row, total[g][i], n_rows, accumulate);
     }
+}
+
+/* Zen 5 does not see that large blocks are one stream, and reads them at a third of the memory's speed: there what is
+ * near is fetched. */
+FOR_EACH_TYPE void few_of(const zb_dtype t, float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,
+                          int accumulate, const int T, const int G)
+{
+    if (is_large(t) && T <= most_rows_without_fetching(t) && zb_cpu_amd_family() == 0x1A)
+        few(t, y, ld_y, x, m, w, accumulate, T, G, 1);
+    else
+        few(t, y, ld_y, x, m, w, accumulate, T, G, 0);
 }
 
 /* ---- many ---- */
@@ -317,7 +330,7 @@ typedef void product_function(float *y, size_t ld_y, const zb_q8_rows *x, size_t
     static void few_##t##_##T##_##G(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w,            \
                                     int accumulate)                                                                    \
     {                                                                                                                  \
-        few(t, y, ld_y, x, m, w, accumulate, T, G);                                                                    \
+        few_of(t, y, ld_y, x, m, w, accumulate, T, G);                                                                 \
     }
 #define MANY_OF(t)                                                                                                     \
     static void many_##t(float *y, size_t ld_y, const zb_q8_rows *x, size_t m, const weights *w, int accumulate)       \
