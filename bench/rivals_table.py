@@ -6,7 +6,7 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def quant_read(model, _):
-    return {"q8_0": 0.85, "q4_k_m": 0.70}.get(model.split("-")[-1], 0.75)
+    return {"q8_0": 0.85, "q4_k_m": 0.70}.get(model.lower().split("-")[-1], 0.75)
 
 
 def quant_llama(_, threads):
