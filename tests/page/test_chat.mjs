@@ -94,6 +94,7 @@ export const tests = {
     await say(page, 'And then?');
     await until('a second answer', async () => (await answers(page).count()) === 2);
     await ended(page);
+    assert.equal(await answers(page).count(), 2);
     await mine(page).first().getByRole('button', { name: 'Previous version' }).click();
     await until('the first branch', async () => (await textOf(mine(page).first())) === 'A cat sat');
     assert.equal(await answers(page).count(), 1);
